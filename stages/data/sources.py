@@ -1,0 +1,8 @@
+"""The data sets by name, each a module with two functions.
+
+``fetch(raw)`` fills a raw folder with verified files; ``read(raw)`` turns that folder into a ``Dataset``.
+"""
+
+from stages.data import cifar10, digits
+
+DATASETS = {"cifar10": cifar10, "digits": digits}

@@ -1,0 +1,17 @@
+"""Fetch the data set's raw files, checksums verified: python -m stages.download"""
+
+from pathlib import Path
+
+from stages import errors, params
+from stages.data.sources import DATASETS
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    settings = params.load(protocol="protocol", datasets="datasets")
+    DATASETS[getattr(settings.datasets, settings.protocol)].fetch(RAW)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,20 @@
+"""Turn raw files into uint8 arrays and channel statistics: python -m stages.prepare"""
+
+from pathlib import Path
+
+from stages import errors, params
+from stages.data import prepared
+from stages.data.sources import DATASETS
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    settings = params.load(protocol="protocol", datasets="datasets")
+    dataset = DATASETS[getattr(settings.datasets, settings.protocol)].read(RAW)
+    prepared.write(dataset)
+    print(f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test images")
+
+
+if __name__ == "__main__":
+    errors.run(main)

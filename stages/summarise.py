@@ -1,0 +1,69 @@
+"""Collect the cycles into what `dvc metrics` and `dvc plots` show: python -m stages.summarise
+
+Results proper and costs, which differ from run to run, go to files of their own.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from stages import errors, params
+from stages.data import labelled
+from stages.data.files import write_json, write_text
+from stages.report import measures
+
+RESULTS, COSTS = Path("metrics/cycles"), Path("metrics/costs")
+SUMMARY, COSTS_SUMMARY = Path("metrics/summary.json"), Path("metrics/costs.json")
+CURVE, COSTS_CURVE = Path("plots/curve.csv"), Path("plots/costs.csv")
+
+
+def main() -> None:
+    settings = params.load(
+        cycles="cycles",
+        target="protocols.{protocol}.target_accuracy",
+    )
+    # Only the cycles of this run: files of a cycle that was dropped stay on disk.
+    numbers = [cycle["this"] for cycle in settings.cycles]
+    labelled.check_chain([pd.read_csv(labelled.path_of(number)) for number in numbers])
+    results = _read(RESULTS, numbers)
+    costs = _read(COSTS, numbers)
+
+    results["label_efficiency"] = measures.label_efficiency(results["labels"], results["accuracy"])
+    final = results.iloc[-1]
+    needed = measures.labels_to_reach(settings.target, results["labels"], results["accuracy"])
+    write_json(
+        SUMMARY,
+        {
+            "labels": int(final["labels"]),
+            "accuracy": final["accuracy"],
+            "area_under_budget_curve": measures.area_under_budget_curve(results["labels"], results["accuracy"]),
+            "label_efficiency": None if len(results) == 1 else final["label_efficiency"],
+            "target_accuracy": settings.target,
+            "labels_to_target": "not reached" if needed is None else needed,
+            "parameters": int(final["parameters"]),
+        },
+    )
+    write_json(
+        COSTS_SUMMARY,
+        {
+            **{name: costs[name].sum() for name in ("training_seconds", "evaluation_seconds", "query_seconds")},
+            "images_per_second": costs["images_per_second"].median(),
+            "peak_memory_mb": costs["peak_memory_mb"].max(),
+            "devices": sorted(costs["device"].unique()),
+        },
+    )
+    write_text(CURVE, results[["cycle", "labels", "accuracy", "label_efficiency"]].to_csv(index=False))
+    write_text(
+        COSTS_CURVE,
+        costs.drop(columns=["host", "device", "instructions", "threads", "torch", "python"]).to_csv(index=False),
+    )
+
+
+def _read(folder: Path, numbers: list[int]) -> pd.DataFrame:
+    """One row a cycle, from its JSON file."""
+    return pd.DataFrame(json.loads((folder / f"{number}.json").read_text()) for number in numbers)
+
+
+if __name__ == "__main__":
+    errors.run(main)

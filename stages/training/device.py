@@ -1,0 +1,75 @@
+"""Where to compute: found by itself, or named by an environment variable. Never a param."""
+
+import os
+import platform
+import resource
+import sys
+
+import torch
+
+from stages.errors import BadInput
+
+VARIABLE = "AL_LAB_DEVICE"
+
+
+def choose() -> torch.device:
+    """cuda, else mps, else cpu; or what AL_LAB_DEVICE names.
+
+    Raises:
+        BadInput: the variable names a device that this machine does not have.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    choices = [name for name, present in available.items() if present]
+    named = os.environ.get(VARIABLE) or choices[0]
+    if named not in choices:
+        raise BadInput(f"{VARIABLE} = {named!r}: choose from {', '.join(choices)}")
+    return torch.device(named)
+
+
+def make_deterministic() -> None:
+    """The same commit, params and machine give the same bits."""
+    # cuBLAS reads this when it starts, and is not deterministic without it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
+def describe(device: torch.device) -> dict[str, str | int]:
+    """What a result was computed on: figures and bits may differ elsewhere."""
+    is_cuda = device.type == "cuda"
+    return {
+        "host": platform.node(),
+        "device": torch.cuda.get_device_name(device) if is_cuda else f"{device.type} {_cpu_name()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Highest memory in use so far, in MB: the card's on CUDA, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # bytes on macOS, kilobytes on Linux
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock read now counts its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
