@@ -6,12 +6,15 @@ Train a fresh network on the labelled pool, test it once, score the unlabelled p
 from argparse import ArgumentParser
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from stages import errors, params
 from stages.data import labelled, prepared
+from stages.data.dataset import Split
 from stages.data.files import write_json
 from stages.model import loss_prediction, resnet
 from stages.query.selection import random_subset, top_k, unlabelled
@@ -20,9 +23,9 @@ from stages.seeds import Stream, generator_of, seed_of
 from stages.training import device as devices
 from stages.training import optimizers
 from stages.training.batches import Normaliser, TrainingBatches
-from stages.training.prediction import predict
+from stages.training.prediction import Predictions, predict
 from stages.training.progress import Progress
-from stages.training.train import Diverged, Epoch, train
+from stages.training.train import Diverged, train
 
 RESULTS = Path("metrics/cycles")
 COSTS = Path("metrics/costs")
@@ -55,79 +58,24 @@ def run(cycle: int) -> None:
     device = devices.choose()
     devices.make_deterministic()
     train_split, test_split = prepared.read_split("train"), prepared.read_split("test")
-    statistics = prepared.read_statistics()
-    pool_size = len(train_split.labels)
-    pool = labelled.read(labelled.path_of(cycle), pool_size, cycle, settings.cold_start, settings.query.labels)
-    indices = pool["index"].to_numpy()
-    strategy = STRATEGIES[settings.strategy]
-    normalise = Normaliser(statistics, device)
-
-    # One seed for both: the same network whether or not a module is trained beside it.
-    weights_seed = seed_of(Stream.WEIGHTS, settings.seed, cycle)
-    network = resnet.build(settings.arch, len(statistics.classes), settings.width, weights_seed)
-    network = network.to(device, memory_format=torch.channels_last)
-    module = None
-    if strategy.trains_module:
-        module = loss_prediction.build(network.stage_channels, settings.loss_prediction.hidden, weights_seed).to(device)
-    parameters = [*network.parameters(), *(module.parameters() if module else ())]
-
-    started = perf_counter()
-    batches = TrainingBatches(
-        torch.from_numpy(train_split.images[indices]).to(device),
-        torch.from_numpy(train_split.labels[indices]).to(device),
-        settings.training.batch_size,
-        settings.training.crop_padding,
-        settings.training.flip,
+    pool = labelled.read(
+        labelled.path_of(cycle), len(train_split.labels), cycle, settings.cold_start, settings.query.labels
     )
-    bar = Progress(f"cycle {cycle}, {len(pool):,} labels, training", settings.training.epochs, "epochs")
 
-    def show(epoch: Epoch) -> None:
-        bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}")
+    clock = [perf_counter()]
+    model = _fresh_model(settings, cycle, device)
+    _fit(model, settings, cycle, train_split, pool["index"].to_numpy())
+    clock.append(perf_counter())
 
-    try:
-        train(
-            network,
-            module,
-            optimizers.build(settings.optim, settings.optimizer, parameters),
-            batches,
-            normalise,
-            settings.training,
-            settings.loss_prediction,
-            lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
-            show,
-        )
-    except Diverged as error:
-        raise errors.BadInput(
-            f"training diverged: {error} of cycle {cycle}, with optim = {settings.optim!r} and "
-            f"optimizers.{settings.optim}.lr = {settings.optimizer.lr}; choose a smaller learning rate. "
-            "Finished cycles are kept"
-        ) from error
-    devices.synchronise(device)
-    trained = perf_counter()
-
-    def predict_for(images: np.ndarray, chosen: np.ndarray, title: str):
-        progress = Progress(f"cycle {cycle}, {title}", len(chosen), "images")
-        return predict(network, module, images, chosen, normalise, device, progress.update)
-
-    test = predict_for(test_split.images, np.arange(len(test_split.labels)), "testing")
+    test = model.predict(test_split.images, np.arange(len(test_split.labels)), f"cycle {cycle}, testing")
     accuracy = float((test.logits.argmax(axis=1) == test_split.labels).mean())
-    tested = perf_counter()
+    clock.append(perf_counter())
 
-    remaining = unlabelled(pool_size, indices)
-    if settings.query.pool_subset is not None:
-        draw = generator_of(Stream.POOL_SUBSET, settings.seed, cycle)
-        remaining = random_subset(remaining, settings.query.pool_subset, draw)
-    scores = strategy.score(
-        Candidates(
-            remaining,
-            lambda: predict_for(train_split.images, remaining, "scoring the pool"),
-            generator_of(Stream.RANDOM_SCORES, settings.seed, cycle),
-        )
-    )
-    best = top_k(scores, settings.query.labels)
-    queried = perf_counter()
+    acquired, scores = _query(model, settings, cycle, train_split.images, pool["index"].to_numpy())
+    clock.append(perf_counter())
 
-    labelled.write(labelled.extend(pool, remaining[best], scores[best]), labelled.path_of(cycle + 1))
+    training_seconds, evaluation_seconds, query_seconds = np.diff(clock)
+    labelled.write(labelled.extend(pool, acquired, scores), labelled.path_of(cycle + 1))
     write_json(
         RESULTS / f"{cycle}.json",
         {
@@ -135,8 +83,8 @@ def run(cycle: int) -> None:
             "labels": len(pool),
             "accuracy": accuracy,
             "test_images": len(test_split.labels),
-            "parameters": resnet.count_parameters(network),
-            "module_parameters": resnet.count_parameters(module) if module else 0,
+            "parameters": resnet.count_parameters(model.network),
+            "module_parameters": resnet.count_parameters(model.module) if model.module else 0,
         },
     )
     write_json(
@@ -144,15 +92,95 @@ def run(cycle: int) -> None:
         {
             "cycle": cycle,
             "labels": len(pool),
-            "training_seconds": trained - started,
-            "evaluation_seconds": tested - trained,
-            "query_seconds": queried - tested,
-            "images_per_second": len(pool) * settings.training.epochs / (trained - started),
+            "training_seconds": training_seconds,
+            "evaluation_seconds": evaluation_seconds,
+            "query_seconds": query_seconds,
+            "images_per_second": len(pool) * settings.training.epochs / training_seconds,
             "peak_memory_mb": devices.peak_memory_mb(device),
             **devices.describe(device),
         },
     )
-    print(f"cycle {cycle}: {len(pool):,} labels, test accuracy {accuracy:.2%}, {len(best):,} more queried")
+    print(f"cycle {cycle}: {len(pool):,} labels, test accuracy {accuracy:.2%}, {len(acquired):,} more queried")
+
+
+class _Model(NamedTuple):
+    """A network, the loss prediction module beside it (or None), and how images reach them."""
+
+    network: resnet.ResNet
+    module: loss_prediction.LossPrediction | None
+    normalise: Normaliser
+    device: torch.device
+
+    def predict(self, images: np.ndarray, indices: np.ndarray, title: str) -> Predictions:
+        """Predict for images[indices], with a bar of progress."""
+        bar = Progress(title, len(indices), "images")
+        return predict(self.network, self.module, images, indices, self.normalise, self.device, bar.update)
+
+
+def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device) -> _Model:
+    statistics = prepared.read_statistics()
+    # Each part is drawn from the seed anew: the same network whether or not a module is trained beside it.
+    seed = seed_of(Stream.WEIGHTS, settings.seed, cycle)
+    network = resnet.build(settings.arch, len(statistics.classes), settings.width, seed)
+    module = None
+    if STRATEGIES[settings.strategy].trains_module:
+        module = loss_prediction.build(network.stage_channels, settings.loss_prediction.hidden, seed).to(device)
+    # Channels last: the images lie so already, and convolutions are faster on them.
+    network = network.to(device, memory_format=torch.channels_last)
+    return _Model(network, module, Normaliser(statistics, device), device)
+
+
+def _fit(model: _Model, settings: SimpleNamespace, cycle: int, split: Split, indices: np.ndarray) -> None:
+    training = settings.training
+    batches = TrainingBatches(
+        torch.from_numpy(split.images[indices]).to(model.device),
+        torch.from_numpy(split.labels[indices]).to(model.device),
+        training.batch_size,
+        training.crop_padding,
+        training.flip,
+    )
+    parameters = [*model.network.parameters(), *(model.module.parameters() if model.module else ())]
+    bar = Progress(f"cycle {cycle}, {len(indices):,} labels, training", training.epochs, "epochs")
+    try:
+        train(
+            model.network,
+            model.module,
+            optimizers.build(settings.optim, settings.optimizer, parameters),
+            batches,
+            model.normalise,
+            training,
+            settings.loss_prediction,
+            lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
+            lambda epoch: bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
+        )
+    except Diverged as error:
+        raise errors.BadInput(
+            f"training diverged: {error} of cycle {cycle}, with optim = {settings.optim!r} and "
+            f"optimizers.{settings.optim}.lr = {settings.optimizer.lr}; choose a smaller learning rate "
+            "(finished cycles are kept)"
+        ) from error
+    devices.synchronise(model.device)
+
+
+def _query(
+    model: _Model, settings: SimpleNamespace, cycle: int, images: np.ndarray, labelled_indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images to label next: int64 (k,), absolute indices, best first; and their scores, (k,)."""
+    candidates = unlabelled(len(images), labelled_indices)
+    if settings.query.pool_subset is not None:
+        draw = generator_of(Stream.POOL_SUBSET, settings.seed, cycle)
+        candidates = random_subset(candidates, settings.query.pool_subset, draw)
+    if not len(candidates):
+        return candidates, np.empty(0)
+    scores = STRATEGIES[settings.strategy].score(
+        Candidates(
+            candidates,
+            lambda: model.predict(images, candidates, f"cycle {cycle}, scoring the pool"),
+            generator_of(Stream.RANDOM_SCORES, settings.seed, cycle),
+        )
+    )
+    best = top_k(scores, settings.query.labels)
+    return candidates[best], scores[best]
 
 
 if __name__ == "__main__":

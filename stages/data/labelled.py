@@ -10,6 +10,7 @@ A labelled-index file is a CSV with a row an image, in the order of acquisition:
 image, 0 for the cold start; ``score`` is its acquisition score, empty for the cold start, which has none.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,6 @@ def check_chain(pools: list[pd.DataFrame]) -> None:
     Raises:
         BadInput: naming the first cycle whose file lost or changed an image.
     """
-    for cycle, (before, after) in enumerate(zip(pools, pools[1:], strict=False), start=1):
+    for cycle, (before, after) in enumerate(pairwise(pools), start=1):
         if not after.head(len(before)).equals(before):
             raise BadInput(f"{path_of(cycle)} does not begin with all images of {path_of(cycle - 1)}")

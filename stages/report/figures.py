@@ -6,10 +6,10 @@ import matplotlib
 
 matplotlib.use("Agg")  # no screen is needed
 
-import pandas as pd  # noqa: E402
-import seaborn as sns  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import PercentFormatter, StrMethodFormatter  # noqa: E402
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 
 def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: Path) -> None:
