@@ -4,6 +4,8 @@ The stem is a 3×3 convolution of stride 1 and no max-pool, so that the four sta
 and 4 pixels. At width 64 the rest is torchvision's ResNet, parameter for parameter.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
@@ -60,7 +62,13 @@ def _stage(block: type, depth: int, channels: int, planes: int, stride: int) -> 
     outgoing = planes * block.expansion
     shortcut = None
     if stride != 1 or channels != outgoing:
-        shortcut = nn.Sequential(conv1x1(channels, outgoing, stride), nn.BatchNorm2d(outgoing))
+        # Every second pixel, as torchvision takes by a 1×1 convolution of stride 2. oneDNN's kernel for
+        # that writes out of bounds below 16 channels in channels-last memory (seen with torch 2.15).
+        subsample = {"subsample": nn.AvgPool2d(1, stride)} if stride != 1 else {}
+        # The names "0" and "1" are torchvision's.
+        shortcut = nn.Sequential(
+            OrderedDict({**subsample, "0": conv1x1(channels, outgoing), "1": nn.BatchNorm2d(outgoing)})
+        )
     first = block(channels, planes, stride, shortcut)
     return nn.Sequential(first, *(block(outgoing, planes) for _ in range(depth - 1)))
 

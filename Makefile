@@ -1,0 +1,40 @@
+# `make demo` and `make test` need Linux with Python 3.11 or later, git and make; they set up the rest.
+
+PYTHON ?= python3
+ENV := .venv
+READY := $(ENV)/ready
+PAGE := $(ENV)/plots_page.html
+
+# The stages call `python`, dvc among them: the environment's come first.
+export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
+
+.PHONY: demo env test lint
+
+## demo: two optimizers on the embedded digits, compared
+DEMO := dvc exp run --quiet --temp --force -S protocol=demo
+demo: env
+	$(DEMO) --name demo-sgd -S optim=sgd
+	$(DEMO) --name demo-adam -S optim=adam
+	python -m stages.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png
+	@echo "Page, opens without internet:"
+	@dvc plots diff demo-sgd demo-adam --out plots/demo
+
+## env: the environment, and a page for `dvc plots` that opens without internet
+env: $(READY)
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: name another, as in make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(ENV)
+	python -m pip install --quiet --requirement requirements.txt
+	python -m stages.report.offline_page $(PAGE)
+	dvc config --local plots.html_template ../$(PAGE)
+	touch $(READY)
+
+## test: every test, the pipeline end to end included
+test: env
+	python -m pytest
+
+## lint: style and formatting
+lint: env
+	ruff check .
+	ruff format --check .

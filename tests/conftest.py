@@ -1,0 +1,89 @@
+"""What the tests share: a small laboratory in a folder of its own, and clones of the repository."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stages.data import labelled, prepared
+from stages.data.dataset import Dataset, Split
+
+ROOT = Path(__file__).parent.parent
+POOL_SIZE, TEST_SIZE, CLASSES = 40, 12, 10
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: random images prepared, six of them labelled, and params for one-epoch cycles."""
+    monkeypatch.chdir(tmp_path)
+    make_laboratory(tmp_path)
+    return tmp_path
+
+
+def make_laboratory(folder: Path, **changes: object) -> None:
+    """Lay out a small laboratory in the current folder; changes: top-level params."""
+    draw = np.random.default_rng(0)
+    splits = [
+        Split(draw.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8), draw.integers(0, CLASSES, size))
+        for size in (POOL_SIZE, TEST_SIZE)
+    ]
+    prepared.write(Dataset(*splits, [str(name) for name in range(CLASSES)]))
+    labelled.write(labelled.cold_start(np.arange(6)), labelled.path_of(0))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    demo = params["protocols"]["demo"]
+    demo |= {"width": 4, "cold_start": 6}
+    demo["training"] |= {"epochs": 1, "batch_size": 4}
+    demo["query"] |= {"labels": 5}
+    write_params({**params, "protocol": "demo", **changes})
+
+
+def write_params(params: dict) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def read_params() -> dict:
+    return yaml.safe_load(Path("params.yaml").read_text())
+
+
+class Clone:
+    """A clone of the working tree in an empty folder, and commands run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.check_output(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+        )
+        for name in listed.splitlines():
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+        self("git", "init", "--quiet")
+        self("git", "add", "--all")
+        self("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", "start")
+
+    def __call__(self, *command: str, fails: bool = False) -> str:
+        """Run a command and return what it printed; ``fails``: it must exit with an error, else with none."""
+        done = subprocess.run(
+            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
+        )
+        assert (done.returncode != 0) == fails, f"{command} exited with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """One clone for the tests of a module, which build on each other's runs."""
+    return Clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def another_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Clone]:
+    return lambda: Clone(tmp_path_factory.mktemp("clone"))

@@ -1,0 +1,148 @@
+"""Data sets: verified sources, fixed splits, statistics by another way."""
+
+import io
+import lzma
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.check import POOL_SIZES
+from stages.data import cifar10, digits, files, prepared
+from stages.data.dataset import Dataset, Split
+from stages.errors import BadInput
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Name a path in the environment variable and fetch from it."""
+
+    def fetch(path: object) -> None:
+        monkeypatch.setenv(cifar10.VARIABLE, str(path))
+        cifar10.fetch(tmp_path / "raw")
+
+    return fetch
+
+
+def archive(path: Path, mode: str, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_source_that_is_not_there(source, tmp_path: Path) -> None:
+    for path in ("relative/path", tmp_path / "nothing"):
+        with pytest.raises(BadInput, match="AL_LAB_CIFAR10 = .*must be the absolute path of an archive"):
+            source(path)
+
+
+def test_a_truncated_archive(source, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(200_000)
+    for mode, name in (("w:gz", "a.tar.gz"), ("w:xz", "a.tar.xz")):
+        path = archive(tmp_path / name, mode, {"cifar-10-batches-py/data_batch_1": noise})
+        path.write_bytes(path.read_bytes()[:100_000])
+        with pytest.raises(BadInput, match=f"{name}: broken or truncated"):
+            source(path)
+
+
+def test_an_archive_that_is_none(source, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(b"not an archive" * 100)
+    with pytest.raises(BadInput, match=r"a\.tar\.gz: broken or truncated"):
+        source(tmp_path / "a.tar.gz")
+    (tmp_path / "b.tar.xz").write_bytes(lzma.compress(b"no tar inside" * 100))
+    with pytest.raises(BadInput, match=r"b\.tar\.xz: broken or truncated"):
+        source(tmp_path / "b.tar.xz")
+
+
+def test_a_file_with_other_bytes(source, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar.gz", "w:gz", {"cifar-10-batches-py/test_batch": b"other bytes"})
+    with pytest.raises(BadInput, match="test_batch is not the official file, its MD5 differs"):
+        source(path)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"other bytes")
+    with pytest.raises(BadInput, match="data_batch_1 is not the official file"):
+        source(tmp_path)
+
+
+def test_files_that_lack(source, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="has no batches.meta, data_batch_1, data_batch_2"):
+        source(tmp_path / "empty")
+
+
+def test_an_archive_cannot_write_outside(source, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar.gz", "w:gz", {"../../escaped": b"x", "/tmp/escaped": b"x"})
+    with pytest.raises(BadInput, match="has no batches.meta"):
+        source(path)
+    assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.fixture(scope="module")
+def digit_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    raw = tmp_path_factory.mktemp("digits")
+    digits.fetch(raw)
+    return digits.read(raw)
+
+
+def test_digits_split(digit_images: Dataset) -> None:
+    train, test = digit_images.train, digit_images.test
+    assert train.images.shape == (POOL_SIZES["digits"], 32, 32, 3)
+    assert test.images.shape == (500, 32, 32, 3)
+    assert train.images.dtype == np.uint8
+    assert train.labels.dtype == np.int64
+    assert (train.images.min(), train.images.max()) == (0, 255)
+    assert np.bincount(test.labels).tolist() == pytest.approx([50] * 10, abs=2)
+    both = np.concatenate([train.images, test.images]).reshape(1797, -1)
+    assert len(np.unique(both, axis=0)) == 1797, "no image is in both, or twice in one"
+
+
+def test_digits_are_enlarged_pixel_by_pixel(digit_images: Dataset) -> None:
+    image = digit_images.train.images[0]
+    for row in range(0, 32, 4):
+        for column in range(0, 32, 4):
+            assert len(np.unique(image[row : row + 4, column : column + 4])) == 1
+
+
+def test_channel_statistics_against_numpy() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), dtype=np.uint8)
+    images[..., 2] = 10
+    mean, std = prepared.channel_statistics(images)
+    np.testing.assert_allclose(mean, (images / 255).mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(std, (images / 255).std(axis=(0, 1, 2)), atol=1e-12)
+
+
+def test_prepared_arrays_are_memory_mapped(tmp_path: Path, digit_images: Dataset) -> None:
+    prepared.write(digit_images, tmp_path)
+    split = prepared.read_split("train", tmp_path)
+    assert isinstance(split.images, np.memmap)
+    np.testing.assert_array_equal(split.images, digit_images.train.images)
+    np.testing.assert_array_equal(split.labels, digit_images.train.labels)
+    assert prepared.read_statistics(tmp_path).classes == list("0123456789")
+
+
+def test_images_without_labels_are_refused(tmp_path: Path, digit_images: Dataset) -> None:
+    short = Split(digit_images.train.images, digit_images.train.labels[:-1])
+    with pytest.raises(ValueError, match="train: 1297 images but 1296 labels"):
+        prepared.write(digit_images._replace(train=short), tmp_path)
+
+
+def test_a_file_is_absent_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*paths: object) -> None:
+        raise OSError("power cut")
+
+    files.write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(files.os, "replace", dies)
+    for name in ("a.txt", "b.txt"):
+        with pytest.raises(OSError, match="power cut"):
+            files.write_text(tmp_path / name, "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert not (tmp_path / "b.txt").exists()
+
+
+def test_json_holds_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"accuracy": float("nan")})

@@ -1,0 +1,118 @@
+"""The networks are torchvision's but for the stem, and the module and its loss are those of the paper."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from stages.model import loss_prediction, resnet
+from stages.model.loss_prediction import LossPrediction, ranking_loss
+
+# Weights, biases, and two a channel of each batch norm, counted by torchvision's own models with the
+# first convolution at 3×3 and ten outputs.
+PARAMETERS = {"resnet18": 11_173_962, "resnet34": 21_282_122, "resnet50": 23_520_842}
+CHANNELS = {"resnet18": [64, 128, 256, 512], "resnet34": [64, 128, 256, 512], "resnet50": [256, 512, 1024, 2048]}
+
+
+@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+def test_same_function_as_torchvision_with_the_stem_changed(arch: str) -> None:
+    ours = resnet.build(arch, classes=10, width=64, seed=0)
+    theirs = getattr(torchvision.models, arch)(num_classes=10)
+    theirs.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    ours.eval(), theirs.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images)[0], theirs(images))
+
+
+@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+def test_parameters_and_stage_outputs(arch: str) -> None:
+    network = resnet.build(arch, classes=10, width=64, seed=0)
+    assert resnet.count_parameters(network) == PARAMETERS[arch]
+    assert network.stage_channels == CHANNELS[arch]
+    with torch.inference_mode():
+        logits, features = network(torch.randn(1, 3, 32, 32))
+    assert logits.shape == (1, 10)
+    sizes = [(channels, size, size) for channels, size in zip(CHANNELS[arch], (32, 16, 8, 4), strict=True)]
+    assert [tuple(feature.shape[1:]) for feature in features] == sizes
+
+
+def test_weights_are_drawn_as_torchvision_draws_them() -> None:
+    network = resnet.build("resnet18", classes=10, width=64, seed=0)
+    for convolution in (network.conv1, network.layer4[1].conv2):
+        fan_out = convolution.out_channels * 9
+        assert convolution.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+def test_seed_and_nothing_else_determines_the_weights() -> None:
+    first = resnet.build("resnet18", 10, 4, seed=1).state_dict()
+    torch.rand(7)
+    again, other = (resnet.build("resnet18", 10, 4, seed=seed).state_dict() for seed in (1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def test_module_by_hand() -> None:
+    module = LossPrediction([2, 1], hidden=1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+        module.stages[0].weight[:] = torch.tensor([[1.0, 2.0]])
+        module.stages[1].weight[:] = -1.0
+        module.head.weight[:] = torch.tensor([[10.0, 100.0]])
+        module.head.bias[:] = 0.5
+    # channel means 2 and 3, so 1·2 + 2·3 = 8; the second stage's −1·4 is cut off by the ReLU
+    first = torch.tensor([[[1.0, 3.0]], [[2.0, 4.0]]]).unsqueeze(0)
+    second = torch.full((1, 1, 1, 1), 4.0)
+    assert module([first, second]).tolist() == [80.5]
+
+
+@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+def test_module_fits_each_architecture(arch: str) -> None:
+    network = resnet.build(arch, classes=10, width=8, seed=0)
+    module = loss_prediction.build(network.stage_channels, hidden=128, seed=0)
+    _, features = network(torch.randn(3, 3, 32, 32))
+    assert module(features).shape == (3,)
+    assert resnet.count_parameters(module) == sum((c + 1) * 128 for c in network.stage_channels) + 4 * 128 + 1
+
+
+def ranking(predicted: list[float], true: list[float], margin: float = 1.0) -> float:
+    return ranking_loss(torch.tensor(predicted), torch.tensor(true), margin).item()
+
+
+def test_ranking_loss_by_hand() -> None:
+    # right order by more than the margin: no loss
+    assert ranking([3.0, 1.0], [2.0, 1.0]) == 0
+    # right order by 0.5: 1 − 0.5
+    assert ranking([1.5, 1.0], [2.0, 1.0]) == pytest.approx(0.5)
+    # wrong order by 2: 1 + 2
+    assert ranking([1.0, 3.0], [2.0, 1.0]) == pytest.approx(3.0)
+    # equal true losses count as "not greater", s = −1: 1 + (2 − 1)
+    assert ranking([2.0, 1.0], [1.0, 1.0]) == pytest.approx(2.0)
+    # pairs (first, third) and (second, fourth): 1 − 0.5 and 1 + 2, their mean
+    assert ranking([1.5, 1.0, 1.0, 3.0], [2.0, 2.0, 1.0, 1.0]) == pytest.approx(1.75)
+    assert ranking([1.5, 1.0], [2.0, 1.0], margin=0.25) == 0
+
+
+def test_the_odd_image_has_no_partner() -> None:
+    # pairs (0, 2) and (1, 3); the fifth image, however wrong, is left out
+    even = ranking([1.5, 1.0, 1.0, 3.0], [2.0, 2.0, 1.0, 1.0])
+    assert ranking([1.5, 1.0, 1.0, 3.0, 99.0], [2.0, 2.0, 1.0, 1.0, 0.0]) == even
+
+
+def test_a_batch_of_one_image_costs_nothing_and_trains_nothing() -> None:
+    predicted = torch.tensor([5.0], requires_grad=True)
+    loss = ranking_loss(predicted, torch.tensor([1.0]), 1.0)
+    loss.backward()
+    assert loss.item() == 0
+    assert predicted.grad.tolist() == [0.0]
+
+
+def test_ranking_loss_teaches_the_prediction_and_not_the_true_loss() -> None:
+    predicted = torch.tensor([1.5, 1.0], requires_grad=True)
+    true = torch.tensor([2.0, 1.0], requires_grad=True)
+    ranking_loss(predicted, true, 1.0).backward()
+    assert predicted.grad.tolist() == [-1.0, 1.0]
+    assert true.grad is None

@@ -1,0 +1,94 @@
+"""What is drawn and summarised from the cycles' files."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages import plot, summarise
+from stages.data import labelled
+from stages.data.files import write_json
+from stages.errors import BadInput
+from tests.conftest import read_params, write_params
+
+ACCURACY = [0.5, 0.6, 0.8]
+
+
+@pytest.fixture
+def finished(laboratory: Path) -> Path:
+    """Three finished cycles with made-up figures, and a fourth left over from a longer run."""
+    write_params({**read_params(), "cycles": [{"this": number, "next": number + 1} for number in range(3)]})
+    pool = labelled.cold_start(pd.Series([0, 1]).to_numpy())
+    for number, accuracy in enumerate([*ACCURACY, 0.99]):
+        labelled.write(pool, labelled.path_of(number))
+        pool = labelled.extend(pool, pd.Series([10 + number]).to_numpy(), pd.Series([0.5]).to_numpy())
+        row = {"cycle": number, "labels": 1000 * (number + 1)}
+        write_json(summarise.RESULTS / f"{number}.json", {**row, "accuracy": accuracy, "parameters": 7})
+        seconds = {"training_seconds": 2.0, "evaluation_seconds": 1.0, "query_seconds": 0.5}
+        machine = dict.fromkeys(["host", "device", "instructions", "threads", "torch", "python"], "x")
+        cost = {**row, **seconds, "images_per_second": number, "peak_memory_mb": 10.0 * number, **machine}
+        write_json(summarise.COSTS / f"{number}.json", cost)
+    return laboratory
+
+
+def test_summary_and_curve(finished: Path) -> None:
+    summarise.main()
+    assert json.loads(summarise.SUMMARY.read_text()) == {
+        "labels": 3000,
+        "accuracy": 0.8,
+        "area_under_budget_curve": pytest.approx(0.625),
+        "label_efficiency": pytest.approx(1.5e-4),
+        "target_accuracy": 0.9,
+        "labels_to_target": "not reached",
+        "parameters": 7,
+    }
+    # undefined at the cold start, and shown so: an empty cell
+    assert summarise.CURVE.read_text().splitlines()[:2] == ["cycle,labels,accuracy,label_efficiency", "0,1000,0.5,"]
+    assert pd.read_csv(summarise.CURVE)["accuracy"].tolist() == ACCURACY
+    costs = json.loads(summarise.COSTS_SUMMARY.read_text())
+    assert costs == {
+        "training_seconds": 6.0,
+        "evaluation_seconds": 3.0,
+        "query_seconds": 1.5,
+        "images_per_second": 1,
+        "peak_memory_mb": 20.0,
+        "devices": ["x"],
+    }
+
+
+def test_a_reached_target_is_the_labels_it_took(finished: Path) -> None:
+    params = read_params()
+    params["protocols"]["demo"]["target_accuracy"] = 0.6
+    write_params(params)
+    summarise.main()
+    assert json.loads(summarise.SUMMARY.read_text())["labels_to_target"] == 2000
+
+
+def test_a_single_cycle_has_no_area_and_no_efficiency(finished: Path) -> None:
+    write_params({**read_params(), "cycles": [{"this": 0, "next": 1}]})
+    summarise.main()
+    summary = json.loads(summarise.SUMMARY.read_text())
+    assert (summary["area_under_budget_curve"], summary["label_efficiency"]) == (None, None)
+
+
+def test_a_broken_chain_is_not_summarised(finished: Path) -> None:
+    path = labelled.path_of(1)
+    path.write_text(path.read_text().replace("\n1,0", "\n9,0"))
+    with pytest.raises(BadInput, match=r"1\.csv does not begin with all images"):
+        summarise.main()
+    assert not summarise.SUMMARY.exists()
+
+
+def test_the_picture_is_a_picture_of_the_curve(finished: Path) -> None:
+    summarise.main()
+    plot.main()
+    with Image.open(plot.FIGURE) as picture:
+        assert picture.size == (1050, 675)
+        drawn = picture.convert("RGB").getcolors(maxcolors=1_000_000)
+    # seaborn's first colour: the line is there
+    assert any(colour == (76, 114, 176) and count > 500 for count, colour in drawn)
+    first = plot.FIGURE.read_bytes()
+    plot.main()
+    assert plot.FIGURE.read_bytes() == first
