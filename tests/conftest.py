@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +51,22 @@ def read_params() -> dict:
 
 
 class Clone:
-    """A clone of the working tree in an empty folder, and commands run in it."""
+    """A copy of the working tree, committed in an empty folder, and commands run in it with an empty home."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder / "clone"
+        home = folder / "home"
+        home.mkdir()
+        # The commands of dvc.yaml call `python`: the one that runs the tests.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.environment = {**os.environ, "HOME": str(home), "PATH": path}
         listed = subprocess.check_output(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
         )
         for name in listed.splitlines():
             if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, self.folder / name)
         self("git", "init", "--quiet")
         self("git", "add", "--all")
         self("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", "start")
@@ -69,7 +74,12 @@ class Clone:
     def __call__(self, *command: str, fails: bool = False) -> str:
         """Run a command and return what it printed; ``fails``: it must exit with an error, else with none."""
         done = subprocess.run(
-            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert (done.returncode != 0) == fails, f"{command} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout
@@ -77,13 +87,18 @@ class Clone:
     def read(self, path: str) -> str:
         return (self.folder / path).read_text()
 
+    def output_hashes(self) -> dict[str, str]:
+        """The hash of every output in dvc.lock."""
+        stages = yaml.safe_load(self.read("dvc.lock"))["stages"].values()
+        return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def cycles(count: int) -> str:
+    """The setting for so many cycles, as it is typed after -S."""
+    return "cycles=[" + ", ".join(f"{{this: {number}, next: {number + 1}}}" for number in range(count)) + "]"
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """One clone for the tests of a module, which build on each other's runs."""
-    return Clone(tmp_path_factory.mktemp("clone"))
-
-
-@pytest.fixture(scope="module")
-def another_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Clone]:
-    return lambda: Clone(tmp_path_factory.mktemp("clone"))
+    return Clone(tmp_path_factory.mktemp("laboratory"))

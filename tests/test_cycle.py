@@ -37,7 +37,7 @@ def results(number: int) -> dict:
     return json.loads((cycle.RESULTS / f"{number}.json").read_text())
 
 
-@pytest.mark.parametrize(("arch", "optim"), product(ARCHITECTURES, OPTIMIZERS))
+@pytest.mark.parametrize(("arch", "optim"), list(product(ARCHITECTURES, OPTIMIZERS)))
 def test_every_architecture_with_every_optimizer(laboratory: Path, arch: str, optim: str) -> None:
     change(arch=arch, optim=optim)
     cycle.run(0)
@@ -141,7 +141,7 @@ def test_a_bad_index_file_stops_before_training(laboratory: Path, monkeypatch: p
 
 def test_an_unknown_device_is_refused(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AL_LAB_DEVICE", "tpu")
-    with pytest.raises(BadInput, match="AL_LAB_DEVICE = 'tpu': choose from .*cpu"):
+    with pytest.raises(BadInput, match=r"AL_LAB_DEVICE = 'tpu': choose from .*cpu"):
         cycle.run(0)
 
 

@@ -4,6 +4,7 @@ import io
 import lzma
 import tarfile
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -36,8 +37,19 @@ def archive(path: Path, mode: str, files: dict[str, bytes]) -> Path:
 
 def test_a_source_that_is_not_there(source, tmp_path: Path) -> None:
     for path in ("relative/path", tmp_path / "nothing"):
-        with pytest.raises(BadInput, match="AL_LAB_CIFAR10 = .*must be the absolute path of an archive"):
+        with pytest.raises(BadInput, match=r"AL_LAB_CIFAR10 = .*must be the absolute path of an archive"):
             source(path)
+
+
+def test_no_internet_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unreachable(*args: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cifar10.VARIABLE, raising=False)
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", unreachable)
+    with pytest.raises(BadInput, match=r"cannot be reached .* in the environment variable AL_LAB_CIFAR10"):
+        cifar10.fetch(tmp_path / "raw")
 
 
 def test_a_truncated_archive(source, tmp_path: Path) -> None:
@@ -70,13 +82,13 @@ def test_a_file_with_other_bytes(source, tmp_path: Path) -> None:
 
 def test_files_that_lack(source, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="has no batches.meta, data_batch_1, data_batch_2"):
+    with pytest.raises(BadInput, match=r"has no batches\.meta, data_batch_1, data_batch_2"):
         source(tmp_path / "empty")
 
 
 def test_an_archive_cannot_write_outside(source, tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar.gz", "w:gz", {"../../escaped": b"x", "/tmp/escaped": b"x"})
-    with pytest.raises(BadInput, match="has no batches.meta"):
+    with pytest.raises(BadInput, match=r"has no batches\.meta"):
         source(path)
     assert not list(tmp_path.rglob("escaped"))
 

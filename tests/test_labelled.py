@@ -69,12 +69,12 @@ def write(path: Path, text: str) -> Path:
         ("index,cycle,score\n1.5,0,\n", "not a labelled-index file"),
         ("index,cycle,score\nx,0,\n", "not a labelled-index file"),
         ("", "not a labelled-index file"),
-        ("\x00\x01\x02", "6?"),
+        ("\x00\x01\x02", r"1\.csv"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "1.csv", text)
-    with pytest.raises(BadInput, match=message if message != "6?" else "1.csv") as refusal:
+    with pytest.raises(BadInput, match=message) as refusal:
         labelled.read(path, POOL_SIZE, cycle=1, cold_start=2, query=1)
     assert str(path) in str(refusal.value)
 

@@ -130,7 +130,7 @@ def test_normaliser_by_hand() -> None:
     pixels = torch.tensor([0, 128, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)
     normalised = Normaliser(STATISTICS, CPU)(pixels)
     assert normalised.shape == (1, 3, 1, 1)
-    assert normalised.flatten().tolist() == pytest.approx([-2.0, (128 / 255 - 0.5) / 0.25, 2.0])
+    assert normalised.flatten().tolist() == pytest.approx([-2.0, (128 / 255 - 0.5) / 0.25, 2.0], abs=1e-6)
 
 
 def test_without_padding_and_flip_batches_are_the_images_in_another_order() -> None:

@@ -5,6 +5,7 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
+from gzip import BadGzipFile
 from lzma import LZMAError
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def fetch(raw: Path) -> None:
         for name in tqdm(_copy(source, set(checksums), folder), total=len(checksums), desc="CIFAR-10 files"):
             if not check_integrity(folder / name, checksums.pop(name)):
                 raise BadInput(f"{source}: {name} is not the official file, its MD5 differs")
-    except (tarfile.TarError, EOFError, LZMAError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, BadGzipFile, LZMAError, zlib.error) as error:
         raise BadInput(f"{source}: broken or truncated ({error})") from error
     if checksums:
         raise BadInput(f"{source}: has no {', '.join(sorted(checksums))}")

@@ -1,0 +1,37 @@
+"""Two cycles of the CPU protocol in miniature, on the real CIFAR-10 files."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.check import POOL_SIZES
+from stages.data import cifar10, prepared
+from tests.conftest import Clone, cycles
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get(cifar10.VARIABLE),
+    reason=f"needs CIFAR-10: name its archive or folder in {cifar10.VARIABLE}",
+)
+
+
+def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:
+    small = ("protocols.cpu.training.epochs=1", "protocols.cpu.query.pool_subset=200", "protocols.cpu.width=8")
+    options = [part for setting in (*small, "protocol=cpu", cycles(2)) for part in ("-S", setting)]
+    log = clone("dvc", "exp", "run", *options)
+    assert "cycle 1: 200 labels, test accuracy" in log
+    assert json.loads(clone.read("metrics/cycles/1.json"))["test_images"] == 10_000
+    assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 300
+
+    folder = clone.folder / prepared.FOLDER
+    train, test = (prepared.read_split(name, folder) for name in ("train", "test"))
+    assert train.images.shape == (POOL_SIZES["cifar10"], 32, 32, 3)
+    assert np.bincount(train.labels).tolist() == [5000] * 10
+    assert np.bincount(test.labels).tolist() == [1000] * 10
+    statistics = prepared.read_statistics(folder)
+    # The figures that the field quotes for CIFAR-10's training images.
+    assert statistics.mean.round(4).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-6)
+    assert statistics.std.round(4).tolist() == pytest.approx([0.2470, 0.2435, 0.2616], abs=1e-6)
+    assert statistics.classes[:3] == ["airplane", "automobile", "bird"]

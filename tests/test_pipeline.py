@@ -1,0 +1,166 @@
+"""The pipeline end to end, through DVC itself, on digits: in this order, each test builds on the runs before it."""
+
+import json
+from itertools import chain
+
+import pandas as pd
+import pytest
+
+from stages.report import compare, offline_page
+from tests.conftest import Clone, cycles
+
+SMALL = {
+    "protocol": "demo",
+    "protocols.demo.width": 4,
+    "protocols.demo.training.epochs": 1,
+}
+
+
+def settings(count: int, **changes: object) -> list[str]:
+    """The options of a run of so many small cycles."""
+    chosen = [f"{key}={value}" for key, value in {**SMALL, **changes}.items()]
+    return list(chain.from_iterable(("-S", setting) for setting in [*chosen, cycles(count)]))
+
+
+def stages_run(log: str) -> list[str]:
+    return [line.split("'")[1] for line in log.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def first(clone: Clone) -> str:
+    """What the first run printed: two cycles with SGD."""
+    return clone("dvc", "exp", "run", "--name", "first", *settings(2))
+
+
+def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
+    assert stages_run(first) == ["download", "prepare", "cold_start", "cycle@0", "cycle@1", "summarise", "plot"]
+    assert "cycle 1, 40 labels, training: 1 of 1 epochs, loss" in first
+    curve = pd.read_csv(clone.folder / "plots/curve.csv")
+    assert curve["labels"].tolist() == [20, 40]
+    assert curve["accuracy"].between(0, 1).all()
+    assert curve["label_efficiency"].isna().tolist() == [True, False]
+    assert json.loads(clone.read("metrics/summary.json"))["accuracy"] == curve["accuracy"].iloc[-1]
+    assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 60
+    assert (clone.folder / "plots/accuracy_vs_budget.png").exists()
+    assert "up to date" in clone("dvc", "status")
+
+
+def test_outputs_stay_out_of_git(clone: Clone, first: str) -> None:
+    untracked = clone("git", "status", "--porcelain", "--untracked-files=all").splitlines()
+    assert sorted(line[3:] for line in untracked) == [
+        "dvc.lock",
+        "metrics/costs.json",
+        "metrics/summary.json",
+        "params.yaml",
+        "plots/costs.csv",
+        "plots/curve.csv",
+    ]
+
+
+def test_only_what_changed_runs_again(clone: Clone, first: str) -> None:
+    def stale_after(file: str) -> set[str]:
+        path = clone.folder / file
+        text = path.read_text()
+        path.write_text(text + "# a change\n")
+        stale = set(json.loads(clone("dvc", "status", "--json")))
+        path.write_text(text)
+        return stale
+
+    assert stale_after("stages/check.py") == set()
+    assert stale_after("stages/report/figures.py") == {"plot"}
+    assert stale_after("stages/report/measures.py") == {"summarise"}
+    assert stale_after("stages/training/train.py") == {"cycle@0", "cycle@1"}
+
+
+def test_more_cycles_reuse_those_done(clone: Clone, first: str) -> None:
+    log = clone("dvc", "exp", "run", "--name", "longer", *settings(3))
+    assert stages_run(log) == ["cycle@2", "summarise", "plot"]
+    assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 40, 60]
+
+
+def test_fewer_cycles_run_none_and_leave_no_trace_of_the_others(clone: Clone, first: str) -> None:
+    log = clone("dvc", "exp", "run", "--name", "shorter", *settings(1))
+    assert stages_run(log) == ["summarise", "plot"]
+    assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20]
+
+
+def test_another_optimizer_starts_from_the_same_set(clone: Clone, first: str) -> None:
+    start = clone.output_hashes()["data/labelled/0.csv"]
+    log = clone("dvc", "exp", "run", "--name", "adamw", *settings(2, optim="adamw"))
+    assert stages_run(log) == ["cycle@0", "cycle@1", "summarise", "plot"]
+    assert clone.output_hashes()["data/labelled/0.csv"] == start
+
+
+@pytest.mark.parametrize(("seed", "first_stale"), [("seed", "cycle@0"), ("cold_start_seed", "cold_start")])
+def test_seeds_of_model_and_first_set_are_apart(clone: Clone, first: str, seed: str, first_stale: str) -> None:
+    text = clone.read("params.yaml")
+    (clone.folder / "params.yaml").write_text(text.replace(f"\n{seed}: 0", f"\n{seed}: 1"))
+    log = clone("dvc", "repro", "--dry")
+    (clone.folder / "params.yaml").write_text(text)
+    assert stages_run(log)[0] == first_stale
+
+
+def test_experiments_are_compared(clone: Clone, first: str) -> None:
+    data = json.loads(clone("dvc", "plots", "diff", "first", "adamw", "--json", "--split"))["data"]
+    assert set(data) == {"accuracy_vs_budget", "label_efficiency", "training_seconds"}
+    values = json.loads(data["accuracy_vs_budget"][0]["anchor_definitions"]["<DVC_METRIC_DATA>"])
+    assert [(row["rev"], row["labels"]) for row in values] == [
+        ("first", "20"),
+        ("first", "40"),
+        ("adamw", "20"),
+        ("adamw", "40"),
+    ]
+    assert "area_under_budget_curve" in clone("dvc", "metrics", "diff", "first", "adamw")
+
+
+def test_the_page_of_plots_needs_no_internet(clone: Clone, first: str) -> None:
+    clone("python", "-m", offline_page.__name__, "page.html")
+    clone("dvc", "plots", "diff", "first", "adamw", "--html-template", str(clone.folder / "page.html"))
+    page = clone.read("dvc_plots/index.html")
+    assert 'src="http' not in page
+    assert "vegaEmbed" in page
+    assert '"rev": "adamw"' in page
+
+
+def test_the_comparison_is_a_table_and_a_picture(clone: Clone, first: str) -> None:
+    printed = clone("python", "-m", compare.__name__, "first", "adamw", "longer", "--out", "compared/a.png")
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["run", "first", "adamw", "longer"] in rows
+    assert next(row for row in rows if row[:1] == ["60"])[1:3] == ["–", "–"]
+    assert (clone.folder / "compared/a.png").read_bytes().startswith(b"\x89PNG")
+    refused = clone("python", "-m", compare.__name__, "first", "nothing", "--out", "a.png", fails=True)
+    assert refused.startswith("error: nothing: no finished run of that name")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arch": "resnet19"}, "arch = 'resnet19': choose from 'resnet18', 'resnet34' or 'resnet50'"),
+        ({"strategy": "entropy"}, "strategy = 'entropy': choose from"),
+        ({"protocol": "full"}, "protocol = 'full': choose from paper, cpu, demo"),
+        # In a finished run DVC looks for the optimizer's block before any stage can run.
+        ({"optim": "sdg"}, "Parameters 'optimizers.sdg' are missing from 'params.yaml'"),
+    ],
+)
+def test_a_bad_param_loses_nothing(clone: Clone, first: str, change: dict, message: str) -> None:
+    before = clone.output_hashes()
+    assert message in clone("dvc", "exp", "run", *settings(2, **{"optim": "adamw", **change}), fails=True)
+    log = clone("dvc", "exp", "run", "--name", "adamw", "--force", *settings(2, optim="adamw"))
+    assert stages_run(log) == []
+    assert clone.output_hashes() == before
+
+
+def test_the_first_stage_of_a_fresh_clone_refuses_every_param(
+    clone: Clone, first: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fresh = Clone(tmp_path_factory.mktemp("fresh"))
+    log = fresh("dvc", "exp", "run", *settings(1, optim="sdg"), fails=True)
+    assert "optim = 'sdg': choose from sgd, adam, adamw, rmsprop" in log
+    assert stages_run(log) == ["download"]
+    # The same commit, params and machine: the same results, with a cache of its own.
+    fresh("dvc", "exp", "run", *settings(1))
+    clone("dvc", "exp", "run", "--force", *settings(1))
+    results = [path for path in fresh.output_hashes() if "costs" not in path]
+    assert len(results) == 8
+    ours, theirs = clone.output_hashes(), fresh.output_hashes()
+    assert {path: ours[path] for path in results} == {path: theirs[path] for path in results}
