@@ -197,6 +197,9 @@ def main() -> None:
     except ValueError as error:
         faults = str(error).splitlines()
         print(f"{PARAMS_FILE} is refused, nothing was run:", *faults, sep="\n  ", file=sys.stderr)
+        print(
+            f"A value set with -S stays in {PARAMS_FILE}: set it anew, or `git checkout {PARAMS_FILE}`", file=sys.stderr
+        )
         sys.exit(2)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages import errors, params
+from stages import entry, params
 from stages.data import labelled, prepared
 from stages.query.selection import random_subset
 from stages.seeds import Stream, generator_of
@@ -18,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    entry.run(main)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stages import errors, params
+from stages import entry, params
 from stages.data import labelled, prepared
 from stages.data.dataset import Split
 from stages.data.files import write_json
 from stages.model import loss_prediction, resnet
+from stages.progress import Progress
 from stages.query.selection import random_subset, top_k, unlabelled
 from stages.query.strategies import STRATEGIES, Candidates
 from stages.seeds import Stream, generator_of, seed_of
@@ -24,7 +25,6 @@ from stages.training import device as devices
 from stages.training import optimizers
 from stages.training.batches import Normaliser, TrainingBatches
 from stages.training.prediction import Predictions, predict
-from stages.training.progress import Progress
 from stages.training.train import Diverged, train
 
 RESULTS = Path("metrics/cycles")
@@ -58,18 +58,23 @@ def run(cycle: int) -> None:
     device = devices.choose()
     devices.make_deterministic()
     train_split, test_split = prepared.read_split("train"), prepared.read_split("test")
-    pool = labelled.read(
-        labelled.path_of(cycle), len(train_split.labels), cycle, settings.cold_start, settings.query.labels
-    )
+    path = labelled.path_of(cycle)
+    pool = labelled.read(path)
+    labelled.check(pool, path, len(train_split.labels), cycle, settings.cold_start, settings.query.labels)
 
     clock = [perf_counter()]
     model = _fresh_model(settings, cycle, device)
-    _fit(model, settings, cycle, train_split, pool["index"].to_numpy())
-    clock.append(perf_counter())
-
-    test = model.predict(test_split.images, np.arange(len(test_split.labels)), f"cycle {cycle}, testing")
-    accuracy = float((test.logits.argmax(axis=1) == test_split.labels).mean())
-    clock.append(perf_counter())
+    try:
+        _fit(model, settings, cycle, train_split, pool["index"].to_numpy())
+        clock.append(perf_counter())
+        accuracy = _test(model, settings, cycle, test_split)
+        clock.append(perf_counter())
+    except Diverged as error:
+        raise entry.BadInput(
+            f"training diverged: {error} of cycle {cycle}, with optim = {settings.optim!r} and "
+            f"optimizers.{settings.optim}.lr = {settings.optimizer.lr}; choose a smaller learning rate "
+            "(finished cycles are kept)"
+        ) from error
 
     acquired, scores = _query(model, settings, cycle, train_split.images, pool["index"].to_numpy())
     clock.append(perf_counter())
@@ -119,11 +124,12 @@ class _Model(NamedTuple):
 
 def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device) -> _Model:
     statistics = prepared.read_statistics()
-    # Each part is drawn from the seed anew: the same network whether or not a module is trained beside it.
     seed = seed_of(Stream.WEIGHTS, settings.seed, cycle)
     network = resnet.build(settings.arch, len(statistics.classes), settings.width, seed)
     module = None
     if STRATEGIES[settings.strategy].trains_module:
+        # A stream of its own: the network is the same whether or not a module is trained beside it.
+        seed = seed_of(Stream.MODULE_WEIGHTS, settings.seed, cycle)
         module = loss_prediction.build(network.stage_channels, settings.loss_prediction.hidden, seed).to(device)
     # Channels last: the images lie so already, and convolutions are faster on them.
     network = network.to(device, memory_format=torch.channels_last)
@@ -141,25 +147,26 @@ def _fit(model: _Model, settings: SimpleNamespace, cycle: int, split: Split, ind
     )
     parameters = [*model.network.parameters(), *(model.module.parameters() if model.module else ())]
     bar = Progress(f"cycle {cycle}, {len(indices):,} labels, training", training.epochs, "epochs")
-    try:
-        train(
-            model.network,
-            model.module,
-            optimizers.build(settings.optim, settings.optimizer, parameters),
-            batches,
-            model.normalise,
-            training,
-            settings.loss_prediction,
-            lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
-            lambda epoch: bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
-        )
-    except Diverged as error:
-        raise errors.BadInput(
-            f"training diverged: {error} of cycle {cycle}, with optim = {settings.optim!r} and "
-            f"optimizers.{settings.optim}.lr = {settings.optimizer.lr}; choose a smaller learning rate "
-            "(finished cycles are kept)"
-        ) from error
-    devices.synchronise(model.device)
+    train(
+        model.network,
+        model.module,
+        optimizers.build(settings.optim, settings.optimizer, parameters),
+        batches,
+        model.normalise,
+        training,
+        settings.loss_prediction,
+        lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
+        lambda epoch: bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
+    )
+
+
+def _test(model: _Model, settings: SimpleNamespace, cycle: int, split: Split) -> float:
+    """The share of test images that are classified correctly (the paper, section 5, item 1)."""
+    test = model.predict(split.images, np.arange(len(split.labels)), f"cycle {cycle}, testing")
+    # The loss of an epoch is that of the weights before each step: the very last step shows here alone.
+    if not all(np.isfinite(output).all() for output in test if output is not None):
+        raise Diverged(f"outputs are no finite numbers after epoch {settings.training.epochs}")
+    return float((test.logits.argmax(axis=1) == split.labels).mean())
 
 
 def _query(
@@ -184,4 +191,4 @@ def _query(
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    entry.run(main)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import yaml
 
-from stages.errors import BadInput
+from stages.entry import BadInput
 
 PARAMS_FILE = Path("params.yaml")
 

@@ -1,22 +1,26 @@
-"""Draw the run's curve: python -m stages.plot"""
+"""Draw the run's curves: python -m stages.plot"""
 
 from pathlib import Path
 
 import pandas as pd
 
-from stages import errors, params
+from stages import entry, params
 from stages.report.figures import draw_curve
 
 CURVE = Path("plots/curve.csv")
-FIGURE = Path("plots/accuracy_vs_budget.png")
+FIGURES = {
+    "accuracy": ("test accuracy", Path("plots/accuracy_vs_budget.png")),
+    "label_efficiency": ("accuracy gained per label", Path("plots/label_efficiency.png")),
+}
 
 
 def main() -> None:
     settings = params.load(optim="optim", arch="arch", strategy="strategy", protocol="protocol", seed="seed")
     curve = pd.read_csv(CURVE)
     curve["run"] = f"{settings.optim}, {settings.strategy}, seed {settings.seed}"
-    draw_curve(curve, "accuracy", f"{settings.arch}, protocol {settings.protocol}", "test accuracy", FIGURE)
+    for column, (label, path) in FIGURES.items():
+        draw_curve(curve, column, f"{settings.arch}, protocol {settings.protocol}", label, path)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    entry.run(main)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages import errors, params
+from stages import entry, params
 from stages.data import prepared
 from stages.data.sources import DATASETS
 
@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    entry.run(main)

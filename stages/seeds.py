@@ -16,6 +16,7 @@ class Stream(IntEnum):
     BATCHES = 2
     POOL_SUBSET = 3
     RANDOM_SCORES = 4
+    MODULE_WEIGHTS = 5
 
 
 def seed_of(stream: Stream, seed: int, cycle: int = 0, epoch: int = 0) -> int:

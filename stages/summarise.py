@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import errors, params
+from stages import entry, params
 from stages.data import labelled
 from stages.data.files import write_json, write_text
 from stages.report import measures
 
 RESULTS, COSTS = Path("metrics/cycles"), Path("metrics/costs")
 SUMMARY, COSTS_SUMMARY = Path("metrics/summary.json"), Path("metrics/costs.json")
+MACHINE = "{device}, {instructions}, {threads} threads, torch {torch}, Python {python}, host {host}"
 CURVE, COSTS_CURVE = Path("plots/curve.csv"), Path("plots/costs.csv")
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     )
     # Only the cycles of this run: files of a cycle that was dropped stay on disk.
     numbers = [cycle["this"] for cycle in settings.cycles]
-    labelled.check_chain([pd.read_csv(labelled.path_of(number)) for number in numbers])
+    labelled.check_chain([labelled.read(labelled.path_of(number)) for number in numbers])
     results = _read(RESULTS, numbers)
     costs = _read(COSTS, numbers)
 
@@ -50,14 +51,14 @@ def main() -> None:
             **{name: costs[name].sum() for name in ("training_seconds", "evaluation_seconds", "query_seconds")},
             "images_per_second": costs["images_per_second"].median(),
             "peak_memory_mb": costs["peak_memory_mb"].max(),
-            "devices": sorted(costs["device"].unique()),
+            # Text, since `dvc metrics` shows no list. Two machines in one run do not compare.
+            "machine": "; ".join(sorted({MACHINE.format(**cost) for cost in costs.to_dict("records")})),
         },
     )
-    write_text(CURVE, results[["cycle", "labels", "accuracy", "label_efficiency"]].to_csv(index=False))
-    write_text(
-        COSTS_CURVE,
-        costs.drop(columns=["host", "device", "instructions", "threads", "torch", "python"]).to_csv(index=False),
-    )
+    # An empty cell would be drawn as 0 by `dvc plots`.
+    curve = results[["cycle", "labels", "accuracy", "label_efficiency"]]
+    write_text(CURVE, curve.to_csv(index=False, na_rep="nan"))
+    write_text(COSTS_CURVE, costs.select_dtypes("number").drop(columns="threads").to_csv(index=False))
 
 
 def _read(folder: Path, numbers: list[int]) -> pd.DataFrame:
@@ -66,4 +67,4 @@ def _read(folder: Path, numbers: list[int]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    entry.run(main)

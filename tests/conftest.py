@@ -9,9 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 
 from stages.data import labelled, prepared
 from stages.data.dataset import Dataset, Split
+
+# Timings vary with the machine; a slow example is no wrong one.
+settings.register_profile("laboratory", deadline=None)
+settings.load_profile("laboratory")
 
 ROOT = Path(__file__).parent.parent
 POOL_SIZE, TEST_SIZE, CLASSES = 40, 12, 10

@@ -12,7 +12,7 @@ import pytest
 
 from stages import cycle
 from stages.data import labelled
-from stages.errors import BadInput
+from stages.entry import BadInput
 from stages.model.resnet import ARCHITECTURES
 from stages.query.strategies import STRATEGIES
 from stages.training.optimizers import OPTIMIZERS
@@ -30,7 +30,10 @@ def change_protocol(block: str, **changes: object) -> None:
 
 
 def pool_after(number: int) -> pd.DataFrame:
-    return labelled.read(labelled.path_of(number), POOL_SIZE, number, cold_start=6, query=5)
+    path = labelled.path_of(number)
+    pool = labelled.read(path)
+    labelled.check(pool, path, POOL_SIZE, number, cold_start=6, query=5)
+    return pool
 
 
 def results(number: int) -> dict:
@@ -128,6 +131,17 @@ def test_divergence_says_what_diverged_and_leaves_the_files(laboratory: Path) ->
         assert part in str(error.value)
     assert labelled.path_of(0).exists()
     assert not labelled.path_of(1).exists()
+    assert not cycle.RESULTS.exists()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_divergence_in_the_very_last_step_is_noticed(laboratory: Path, strategy: str) -> None:
+    params = read_params()
+    params["optimizers"]["sgd"]["lr"] = 3e38
+    params["protocols"]["demo"]["training"]["batch_size"] = 6
+    write_params({**params, "strategy": strategy})
+    with pytest.raises(BadInput, match="training diverged: outputs are no finite numbers after epoch 1 of cycle 0"):
+        cycle.run(0)
     assert not cycle.RESULTS.exists()
 
 

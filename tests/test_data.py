@@ -12,7 +12,7 @@ import pytest
 from stages.check import POOL_SIZES
 from stages.data import cifar10, digits, files, prepared
 from stages.data.dataset import Dataset, Split
-from stages.errors import BadInput
+from stages.entry import BadInput
 
 
 @pytest.fixture
@@ -87,10 +87,11 @@ def test_files_that_lack(source, tmp_path: Path) -> None:
 
 
 def test_an_archive_cannot_write_outside(source, tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.tar.gz", "w:gz", {"../../escaped": b"x", "/tmp/escaped": b"x"})
-    with pytest.raises(BadInput, match=r"has no batches\.meta"):
+    path = archive(tmp_path / "a.tar.gz", "w:gz", {"../../data_batch_1": b"x", f"{tmp_path}/test_batch": b"x"})
+    with pytest.raises(BadInput, match="data_batch_1 is not the official file"):
         source(path)
-    assert not list(tmp_path.rglob("escaped"))
+    assert [file.parent.name for file in tmp_path.rglob("data_batch_1")] == ["cifar-10-batches-py"]
+    assert not (tmp_path / "test_batch").exists()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.data import labelled
-from stages.errors import BadInput
+from stages.entry import BadInput
 
 POOL_SIZE = 1000
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,11 +33,14 @@ def chains(draw: st.DrawFn) -> tuple[list[pd.DataFrame], int, int]:
 @given(chain=chains())
 def test_any_chain_is_read_back_as_written(tmp_path: Path, chain) -> None:
     pools, cold_start, query = chain
+    read_back = []
     for cycle, pool in enumerate(pools):
         path = tmp_path / f"{cycle}.csv"
         labelled.write(pool, path)
-        pd.testing.assert_frame_equal(labelled.read(path, POOL_SIZE, cycle, cold_start, query), pool)
-    labelled.check_chain(pools)
+        read_back.append(labelled.read(path))
+        labelled.check(read_back[-1], path, POOL_SIZE, cycle, cold_start, query)
+        pd.testing.assert_frame_equal(read_back[-1], pool, check_exact=True)
+    labelled.check_chain(read_back)
 
 
 @same_folder
@@ -45,9 +48,8 @@ def test_any_chain_is_read_back_as_written(tmp_path: Path, chain) -> None:
 def test_any_lost_image_is_noticed(tmp_path: Path, chain, data: st.DataObject) -> None:
     pools, cold_start, query = chain
     lost = data.draw(st.integers(0, len(pools[-1]) - 1))
-    labelled.write(pools[-1].drop(index=lost), tmp_path / "lost.csv")
     with pytest.raises(BadInput, match="fewer than"):
-        labelled.read(tmp_path / "lost.csv", POOL_SIZE, len(pools) - 1, cold_start, query)
+        labelled.check(pools[-1].drop(index=lost), tmp_path, POOL_SIZE, len(pools) - 1, cold_start, query)
 
 
 def write(path: Path, text: str) -> Path:
@@ -75,7 +77,7 @@ def write(path: Path, text: str) -> Path:
 def test_refusals(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "1.csv", text)
     with pytest.raises(BadInput, match=message) as refusal:
-        labelled.read(path, POOL_SIZE, cycle=1, cold_start=2, query=1)
+        labelled.check(labelled.read(path), path, POOL_SIZE, cycle=1, cold_start=2, query=1)
     assert str(path) in str(refusal.value)
 
 

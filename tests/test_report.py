@@ -10,7 +10,7 @@ from PIL import Image
 from stages import plot, summarise
 from stages.data import labelled
 from stages.data.files import write_json
-from stages.errors import BadInput
+from stages.entry import BadInput
 from tests.conftest import read_params, write_params
 
 ACCURACY = [0.5, 0.6, 0.8]
@@ -27,7 +27,7 @@ def finished(laboratory: Path) -> Path:
         row = {"cycle": number, "labels": 1000 * (number + 1)}
         write_json(summarise.RESULTS / f"{number}.json", {**row, "accuracy": accuracy, "parameters": 7})
         seconds = {"training_seconds": 2.0, "evaluation_seconds": 1.0, "query_seconds": 0.5}
-        machine = dict.fromkeys(["host", "device", "instructions", "threads", "torch", "python"], "x")
+        machine = {name: name for name in ("host", "device", "instructions", "torch", "python")} | {"threads": 2}
         cost = {**row, **seconds, "images_per_second": number, "peak_memory_mb": 10.0 * number, **machine}
         write_json(summarise.COSTS / f"{number}.json", cost)
     return laboratory
@@ -44,8 +44,8 @@ def test_summary_and_curve(finished: Path) -> None:
         "labels_to_target": "not reached",
         "parameters": 7,
     }
-    # undefined at the cold start, and shown so: an empty cell
-    assert summarise.CURVE.read_text().splitlines()[:2] == ["cycle,labels,accuracy,label_efficiency", "0,1000,0.5,"]
+    # undefined at the cold start, and shown so
+    assert summarise.CURVE.read_text().splitlines()[:2] == ["cycle,labels,accuracy,label_efficiency", "0,1000,0.5,nan"]
     assert pd.read_csv(summarise.CURVE)["accuracy"].tolist() == ACCURACY
     costs = json.loads(summarise.COSTS_SUMMARY.read_text())
     assert costs == {
@@ -54,7 +54,7 @@ def test_summary_and_curve(finished: Path) -> None:
         "query_seconds": 1.5,
         "images_per_second": 1,
         "peak_memory_mb": 20.0,
-        "devices": ["x"],
+        "machine": "device, instructions, 2 threads, torch torch, Python python, host host",
     }
 
 
@@ -81,14 +81,16 @@ def test_a_broken_chain_is_not_summarised(finished: Path) -> None:
     assert not summarise.SUMMARY.exists()
 
 
-def test_the_picture_is_a_picture_of_the_curve(finished: Path) -> None:
+def test_the_pictures_show_the_curves_and_repeat(finished: Path) -> None:
     summarise.main()
     plot.main()
-    with Image.open(plot.FIGURE) as picture:
-        assert picture.size == (1050, 675)
-        drawn = picture.convert("RGB").getcolors(maxcolors=1_000_000)
-    # seaborn's first colour: the line is there
-    assert any(colour == (76, 114, 176) and count > 500 for count, colour in drawn)
-    first = plot.FIGURE.read_bytes()
+    first = {}
+    for _, path in plot.FIGURES.values():
+        first[path] = path.read_bytes()
+        with Image.open(path) as picture:
+            assert picture.size == (1050, 675)
+            drawn = picture.convert("RGB").getcolors(maxcolors=1_000_000)
+        # seaborn's first colour: the line is there
+        assert any(colour == (76, 114, 176) and count > 500 for count, colour in drawn)
     plot.main()
-    assert plot.FIGURE.read_bytes() == first
+    assert {path: path.read_bytes() for path in first} == first

@@ -10,10 +10,10 @@ from lzma import LZMAError
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from stages.data.dataset import Dataset, Split
-from stages.errors import BadInput
+from stages.entry import BadInput
+from stages.progress import Progress
 
 # Names an archive or a folder already on disk: compute nodes have no internet.
 VARIABLE = "AL_LAB_CIFAR10"
@@ -41,7 +41,9 @@ def fetch(raw: Path) -> None:
     folder = raw / CIFAR10.base_folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        for name in tqdm(_copy(source, set(checksums), folder), total=len(checksums), desc="CIFAR-10 files"):
+        bar = Progress("CIFAR-10", len(checksums), "files")
+        for name in _copy(source, set(checksums), folder):
+            bar.update()
             if not check_integrity(folder / name, checksums.pop(name)):
                 raise BadInput(f"{source}: {name} is not the official file, its MD5 differs")
     except (tarfile.TarError, EOFError, BadGzipFile, LZMAError, zlib.error) as error:

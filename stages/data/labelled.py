@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from stages.data.files import write_text
-from stages.errors import BadInput
+from stages.entry import BadInput
 
 FOLDER = Path("data/labelled")
-COLUMNS = ["index", "cycle", "score"]
+COLUMNS = {"index": np.int64, "cycle": np.int64, "score": np.float64}
 
 
 def path_of(cycle: int) -> Path:
@@ -47,28 +47,37 @@ def extend(pool: pd.DataFrame, indices: np.ndarray, scores: np.ndarray) -> pd.Da
 
 def write(pool: pd.DataFrame, path: Path) -> None:
     """Write a labelled-index file; scores keep all their digits."""
-    write_text(path, pool.to_csv(index=False, columns=COLUMNS))
+    write_text(path, pool.to_csv(index=False, columns=list(COLUMNS)))
 
 
-def read(path: Path, pool_size: int, cycle: int, cold_start: int, query: int) -> pd.DataFrame:
-    """Read the labelled-index file that a cycle trains on, and refuse one that cannot be right.
+def read(path: Path) -> pd.DataFrame:
+    """Read a labelled-index file: columns index and cycle (int64), score (float64).
+
+    Raises:
+        BadInput: the file is not of the form above.
+    """
+    try:
+        pool = pd.read_csv(path, dtype=COLUMNS)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise BadInput(f"{path}: not a labelled-index file ({error})") from error
+    if list(pool.columns) != list(COLUMNS):
+        raise BadInput(f"{path}: columns {', '.join(pool.columns)}; must be {', '.join(COLUMNS)}")
+    return pool
+
+
+def check(pool: pd.DataFrame, path: Path, pool_size: int, cycle: int, cold_start: int, query: int) -> None:
+    """Refuse a labelled pool that cannot be right.
 
     Args:
-        path: the file.
+        path: where it was read, for the message.
         pool_size: images in the training set.
         cycle: the cycle that is to train on it.
         cold_start, query: images that the cold start and each later cycle acquired.
 
     Raises:
-        BadInput: the file is not of the form above, holds an index twice or out of range, or has
-            not as many images of each cycle as were acquired (it is smaller than its predecessor, say).
+        BadInput: an index stands there twice or is out of range, or there are not as many images of
+            each cycle as were acquired (the file is smaller than its predecessor, say).
     """
-    try:
-        pool = pd.read_csv(path, dtype={"index": np.int64, "cycle": np.int64, "score": np.float64})
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BadInput(f"{path}: not a labelled-index file ({error})") from error
-    if list(pool.columns) != COLUMNS:
-        raise BadInput(f"{path}: columns {', '.join(pool.columns)}; must be {', '.join(COLUMNS)}")
     outside = pool.loc[~pool["index"].between(0, pool_size - 1), "index"]
     if len(outside):
         raise BadInput(f"{path}: index {outside.iloc[0]} is out of range, the training set has {pool_size:,} images")
@@ -84,7 +93,6 @@ def read(path: Path, pool_size: int, cycle: int, cold_start: int, query: int) ->
         )
     if not np.array_equal(pool["cycle"], expected):
         raise BadInput(f"{path}: the images are not in the order of acquisition, cycle 0 to {cycle}")
-    return pool
 
 
 def check_chain(pools: list[pd.DataFrame]) -> None:

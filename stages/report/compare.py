@@ -10,7 +10,7 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 
-from stages import errors
+from stages import entry
 from stages.report.figures import draw_curve
 
 
@@ -38,7 +38,7 @@ def _read(path: str, revision: str) -> str:
     try:
         return dvc.api.read(path, rev=revision)
     except (DvcException, SCMError, OSError) as error:
-        raise errors.BadInput(f"{revision}: no finished run of that name, {path} cannot be read ({error})") from error
+        raise entry.BadInput(f"{revision}: no finished run of that name, {path} cannot be read ({error})") from error
 
 
 def _round(value: object) -> str:
@@ -46,4 +46,4 @@ def _round(value: object) -> str:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    entry.run(main)

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from stages.errors import BadInput
+from stages.entry import BadInput
 
 VARIABLE = "AL_LAB_DEVICE"
 
@@ -35,6 +35,8 @@ def make_deterministic() -> None:
     # cuBLAS reads this when it starts, and is not deterministic without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Filling fresh tensors is for code that reads them before it writes; here it would only take time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
@@ -55,16 +57,8 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # bytes on macOS, kilobytes on Linux
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that a clock read now counts its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    # bytes on macOS, units of 1,024 bytes on Linux
+    return (peak if sys.platform == "darwin" else peak * 1024) / 1e6
 
 
 def _cpu_name() -> str:

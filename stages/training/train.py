@@ -23,11 +23,7 @@ class Epoch(NamedTuple):
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number."""
-
-    def __init__(self, epoch: Epoch) -> None:
-        super().__init__(f"the loss is {epoch.loss} in epoch {epoch.number}")
-        self.epoch = epoch
+    """Something is no longer a finite number; the message says what, and in which epoch."""
 
 
 def train(
@@ -76,5 +72,5 @@ def train(
         count = len(batches.labels)
         done = Epoch(epoch + 1, loss_sum.item() / count, correct.item() / count)
         if not torch.isfinite(loss_sum):
-            raise Diverged(done)
+            raise Diverged(f"the loss is {done.loss} in epoch {done.number}")
         on_epoch(done)
