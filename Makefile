@@ -8,6 +8,11 @@ PAGE := $(ENV)/plots_page.html
 # The stages call `python`, dvc among them: the environment's come first.
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 
+# DVC's experiments are Git commits: where Git knows no author, one is lent to what runs from here.
+ifeq ($(shell git config user.email),)
+export XDG_CONFIG_HOME := $(CURDIR)/$(ENV)/config
+endif
+
 .PHONY: demo env test lint
 
 ## demo: two optimizers on the embedded digits, compared
@@ -28,6 +33,8 @@ $(READY): requirements.txt
 	python -m pip install --quiet --requirement requirements.txt
 	python -m stages.report.offline_page $(PAGE)
 	dvc config --local plots.html_template ../$(PAGE)
+	mkdir -p $(ENV)/config/git
+	printf '[user]\n\tname = Active-learning laboratory\n\temail = laboratory@example.org\n' > $(ENV)/config/git/config
 	touch $(READY)
 
 ## test: every test, the pipeline end to end included

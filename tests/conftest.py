@@ -56,12 +56,14 @@ def read_params() -> dict:
 
 
 class Clone:
-    """A copy of the working tree, committed in an empty folder, and commands run in it with an empty home."""
+    """A copy of the working tree, committed in an empty folder, and commands run in it with a home of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "clone"
         home = folder / "home"
         home.mkdir()
+        # DVC's experiments are Git commits, and need an author.
+        (home / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
         # The commands of dvc.yaml call `python`: the one that runs the tests.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment = {**os.environ, "HOME": str(home), "PATH": path}
@@ -74,7 +76,7 @@ class Clone:
                 shutil.copyfile(ROOT / name, self.folder / name)
         self("git", "init", "--quiet")
         self("git", "add", "--all")
-        self("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", "start")
+        self("git", "commit", "--quiet", "-m", "start")
 
     def __call__(self, *command: str, fails: bool = False) -> str:
         """Run a command and return what it printed; ``fails``: it must exit with an error, else with none."""

@@ -208,8 +208,9 @@ def test_a_killed_run_goes_on_at_its_cycle_with_the_same_results(
         os.killpg(run.pid, signal.SIGKILL)
     assert stages_run(fresh("dvc", "repro")) == ["cycle@1", "summarise", "plot"]
     # The same commit, params and machine give the same results, here with a cache of its own.
-    assert results(fresh) == results(clone)
+    # The other lock file may still name cycles of a longer run.
     assert len(results(fresh)) == 12
+    assert results(fresh).items() <= results(clone).items()
 
 
 def test_a_stage_dies_with_its_parent(tmp_path: Path) -> None:
