@@ -24,12 +24,12 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _names_its_keys(cls, values):
-        """An unknown key gets the choices, which pydantic's own message leaves out."""
+        """Refuse an unknown key with the choices, which pydantic's own refusal leaves out."""
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
         if unknown:
             raise ValueError("; ".join(_not_a_choice(str(key), values[key], cls.model_fields) for key in unknown))
@@ -146,7 +146,7 @@ def _cross_checks(params: Params):
     """Faults that lie between keys."""
     if params.optim not in Optimizers.model_fields:
         yield _not_a_choice("optim", params.optim, Optimizers.model_fields)
-    for name in params.protocols.keys() ^ params.datasets.keys():
+    for name in sorted(params.protocols.keys() ^ params.datasets.keys()):
         have, lack = ("datasets", "protocols") if name in params.datasets else ("protocols", "datasets")
         yield f"{have}.{name}: no entry of that name in {lack}, which has {', '.join(getattr(params, lack))}"
     if params.protocol not in params.protocols:
