@@ -27,9 +27,12 @@ def main() -> None:
     table = curves.pivot(index="labels", columns="run", values="accuracy")[arguments.experiments]
     print("\nTest accuracy by labelled images\n")
     print(table.map("{:.1%}".format, na_action="ignore").fillna("–").to_string())
-    summaries = pd.DataFrame({name: json.loads(_read("metrics/summary.json", name)) for name in arguments.experiments})
+    # dtype=object: counts stay whole numbers beside shares
+    summaries = {
+        name: pd.Series(json.loads(_read("metrics/summary.json", name)), dtype=object) for name in arguments.experiments
+    }
     print("\nSummary\n")
-    print(summaries.map(_round).to_string())
+    print(pd.DataFrame(summaries).map(_round).to_string())
     draw_curve(curves, "accuracy", "Accuracy vs. budget", "test accuracy", arguments.out)
     print(f"\nPicture: {arguments.out}")
 
