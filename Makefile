@@ -16,8 +16,9 @@ endif
 .PHONY: demo env test lint
 
 ## demo: two optimizers on the embedded digits, compared
-DEMO := dvc exp run --quiet --temp --force -S protocol=demo
+DEMO := dvc exp run --quiet --temp -S protocol=demo
 demo: env
+	@dvc exp remove --quiet demo-sgd demo-adam 2>/dev/null || true
 	$(DEMO) --name demo-sgd -S optim=sgd
 	$(DEMO) --name demo-adam -S optim=adam
 	python -m stages.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png

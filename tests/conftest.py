@@ -41,7 +41,7 @@ def make_laboratory(folder: Path, **changes: object) -> None:
     labelled.write(labelled.cold_start(np.arange(6)), labelled.path_of(0))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     demo = params["protocols"]["demo"]
-    demo |= {"width": 4, "cold_start": 6}
+    demo |= {"width": 4, "cold_start": 6, "target_accuracy": 0.9}
     demo["training"] |= {"epochs": 1, "batch_size": 4}
     demo["query"] |= {"labels": 5}
     write_params({**params, "protocol": "demo", **changes})

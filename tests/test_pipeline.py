@@ -59,13 +59,13 @@ def results(clone: Clone) -> dict[str, str]:
 
 def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
     assert stages_run(first) == ["download", "prepare", "cold_start", "cycle@0", "cycle@1", "summarise", "plot"]
-    assert "cycle 1, 40 labels, training: 1 of 1 epochs, loss" in first
+    assert "cycle 1, 30 labels, training: 1 of 1 epochs, loss" in first
     curve = pd.read_csv(clone.folder / "plots/curve.csv")
-    assert curve["labels"].tolist() == [20, 40]
+    assert curve["labels"].tolist() == [20, 30]
     assert curve["accuracy"].between(0, 1).all()
     assert curve["label_efficiency"].isna().tolist() == [True, False]
     assert json.loads(clone.read("metrics/summary.json"))["accuracy"] == curve["accuracy"].iloc[-1]
-    assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 60
+    assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 40
     assert (clone.folder / "plots/accuracy_vs_budget.png").exists()
     assert stages_run(clone("dvc", "repro")) == [], "a second time runs nothing"
 
@@ -106,7 +106,7 @@ def test_settings_of_another_optimizer_leave_a_run_valid(clone: Clone, first: st
 
 def test_more_cycles_reuse_those_done(clone: Clone, longer: str) -> None:
     assert stages_run(longer) == ["cycle@2", "summarise", "plot"]
-    assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 40, 60]
+    assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 30, 40]
 
 
 def test_fewer_cycles_run_none_and_leave_no_trace_of_the_others(clone: Clone, first: str) -> None:
@@ -136,9 +136,9 @@ def test_experiments_are_compared(clone: Clone, adamw: str) -> None:
     values = json.loads(data["plots/curve.csv"][0]["anchor_definitions"]["<DVC_METRIC_DATA>"])
     assert [(row["rev"], row["labels"]) for row in values] == [
         ("first", "20"),
-        ("first", "40"),
+        ("first", "30"),
         ("adamw", "20"),
-        ("adamw", "40"),
+        ("adamw", "30"),
     ]
     assert "area_under_budget_curve" in clone("dvc", "metrics", "diff", "first", "adamw")
 
@@ -156,7 +156,7 @@ def test_the_comparison_is_a_table_and_a_picture(clone: Clone, adamw: str, longe
     printed = clone("python", "-m", compare.__name__, "first", "adamw", "longer", "--out", "compared/a.png")
     rows = [line.split() for line in printed.splitlines()]
     assert ["run", "first", "adamw", "longer"] in rows
-    assert next(row for row in rows if row[:1] == ["60"])[1:3] == ["–", "–"]
+    assert next(row for row in rows if row[:1] == ["40"])[1:3] == ["–", "–"]
     assert (clone.folder / "compared/a.png").read_bytes().startswith(b"\x89PNG")
     refused = clone("python", "-m", compare.__name__, "first", "nothing", "--out", "a.png", fails=True)
     assert refused.startswith("error: nothing: no finished run of that name")
