@@ -24,6 +24,7 @@ demo: env
 	python -m stages.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png
 	@echo "Page, opens without internet:"
 	@dvc plots diff demo-sgd demo-adam --out plots/demo
+	@echo "One seed of a toy: it shows how the laboratory works, not which optimizer is better."
 
 ## env: the environment, and a page for `dvc plots` that opens without internet
 env: $(READY)
@@ -31,6 +32,7 @@ env: $(READY)
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: name another, as in make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(ENV)
+	@echo "Installing about 6 GB, PyTorch for the most part: a few minutes"
 	python -m pip install --quiet --requirement requirements.txt
 	python -m stages.report.offline_page $(PAGE)
 	dvc config --local plots.html_template ../$(PAGE)

@@ -38,5 +38,5 @@ class Progress:
             left = elapsed * (self.total / self.done - 1)
             parts = [f"{self.done:,} of {self.total:,} {self.unit}"]
             parts += [f"{name} {text}" for name, text in figures.items()]
-            parts += [f"{elapsed:.0f} s gone, {left:.0f} s left"]
+            parts += [f"{elapsed:.0f} s" if is_last else f"{elapsed:.0f} s gone, {left:.0f} s left"]
             print(f"{self.title}: {', '.join(parts)}", flush=True)

@@ -15,7 +15,6 @@ from stages.report import measures
 
 RESULTS, COSTS = Path("metrics/cycles"), Path("metrics/costs")
 SUMMARY, COSTS_SUMMARY = Path("metrics/summary.json"), Path("metrics/costs.json")
-MACHINE = "{device}, {instructions}, {threads} threads, torch {torch}, Python {python}, host {host}"
 CURVE, COSTS_CURVE = Path("plots/curve.csv"), Path("plots/costs.csv")
 
 
@@ -51,14 +50,12 @@ def main() -> None:
             **{name: costs[name].sum() for name in ("training_seconds", "evaluation_seconds", "query_seconds")},
             "images_per_second": costs["images_per_second"].median(),
             "peak_memory_mb": costs["peak_memory_mb"].max(),
-            # Text, since `dvc metrics` shows no list. Two machines in one run do not compare.
-            "machine": "; ".join(sorted({MACHINE.format(**cost) for cost in costs.to_dict("records")})),
         },
     )
     # An empty cell would be drawn as 0 by `dvc plots`.
     curve = results[["cycle", "labels", "accuracy", "label_efficiency"]]
     write_text(CURVE, curve.to_csv(index=False, na_rep="nan"))
-    write_text(COSTS_CURVE, costs.select_dtypes("number").drop(columns="threads").to_csv(index=False))
+    write_text(COSTS_CURVE, costs.to_csv(index=False))
 
 
 def _read(folder: Path, numbers: list[int]) -> pd.DataFrame:

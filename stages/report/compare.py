@@ -26,12 +26,12 @@ def main() -> None:
     # A dash where a run has no such cycle.
     table = curves.pivot(index="labels", columns="run", values="accuracy")[arguments.experiments]
     print("\nTest accuracy by labelled images\n")
-    print(table.map("{:.1%}".format, na_action="ignore").fillna("–").to_string())
+    print(table.map("{:.1%}".format, na_action="ignore").fillna("–").rename_axis(index=None, columns=None).to_string())
     # dtype=object: counts stay whole numbers beside shares
     summaries = {
         name: pd.Series(json.loads(_read("metrics/summary.json", name)), dtype=object) for name in arguments.experiments
     }
-    print("\nSummary\n")
+    print("\nSummary, after the last cycle\n")
     print(pd.DataFrame(summaries).map(_round).to_string())
     draw_curve(curves, "accuracy", "Accuracy vs. budget", "test accuracy", arguments.out)
     print(f"\nPicture: {arguments.out}")

@@ -22,6 +22,7 @@ VEGA
 </script>
 </head>
 <body>
+<h1>Active learning, compared</h1>
 {plot_divs}
 </body>
 </html>
