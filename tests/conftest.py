@@ -9,13 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from stages.data import labelled, prepared
 from stages.data.dataset import Dataset, Split
 
-# Timings vary with the machine; a slow example is no wrong one.
-settings.register_profile("laboratory", deadline=None)
+# Timings vary with the machine, and a slow example is no wrong one. A folder that the examples of a test
+# share is safe here: each example writes what it reads.
+settings.register_profile(
+    "laboratory",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("laboratory")
 
 ROOT = Path(__file__).parent.parent

@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.data import labelled
 from stages.entry import BadInput
 
 POOL_SIZE = 1000
-same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
@@ -29,7 +28,6 @@ def chains(draw: st.DrawFn) -> tuple[list[pd.DataFrame], int, int]:
     return pools, cold_start, query
 
 
-@same_folder
 @given(chain=chains())
 def test_any_chain_is_read_back_as_written(tmp_path: Path, chain) -> None:
     pools, cold_start, query = chain
@@ -43,7 +41,6 @@ def test_any_chain_is_read_back_as_written(tmp_path: Path, chain) -> None:
     labelled.check_chain(read_back)
 
 
-@same_folder
 @given(chain=chains(), data=st.data())
 def test_any_lost_image_is_noticed(tmp_path: Path, chain, data: st.DataObject) -> None:
     pools, cold_start, query = chain
