@@ -1,11 +1,7 @@
 """Fetch the data set's raw files, checksums verified: python -m stages.download"""
 
-from pathlib import Path
-
 from stages import entry, params
-from stages.data.sources import DATASETS
-
-RAW = Path("data/raw")
+from stages.data.sources import DATASETS, RAW
 
 
 def main() -> None:

@@ -1,12 +1,8 @@
 """Turn raw files into uint8 arrays and channel statistics: python -m stages.prepare"""
 
-from pathlib import Path
-
 from stages import entry, params
 from stages.data import prepared
-from stages.data.sources import DATASETS
-
-RAW = Path("data/raw")
+from stages.data.sources import DATASETS, RAW
 
 
 def main() -> None:

@@ -31,12 +31,12 @@ POOL_SIZE, TEST_SIZE, CLASSES = 40, 12, 10
 def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: random images prepared, six of them labelled, and params for one-epoch cycles."""
     monkeypatch.chdir(tmp_path)
-    make_laboratory(tmp_path)
+    make_laboratory()
     return tmp_path
 
 
-def make_laboratory(folder: Path, **changes: object) -> None:
-    """Lay out a small laboratory in the current folder; changes: top-level params."""
+def make_laboratory() -> None:
+    """Lay out a small laboratory in the current folder."""
     draw = np.random.default_rng(0)
     splits = [
         Split(draw.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8), draw.integers(0, CLASSES, size))
@@ -49,7 +49,7 @@ def make_laboratory(folder: Path, **changes: object) -> None:
     demo |= {"width": 4, "cold_start": 6, "target_accuracy": 0.9}
     demo["training"] |= {"epochs": 1, "batch_size": 4}
     demo["query"] |= {"labels": 5}
-    write_params({**params, "protocol": "demo", **changes})
+    write_params({**params, "protocol": "demo"})
 
 
 def write_params(params: dict) -> None:

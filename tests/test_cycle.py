@@ -80,7 +80,7 @@ def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
     alone = tmp_path / "alone"
     alone.mkdir()
     monkeypatch.chdir(alone)
-    make_laboratory(alone)
+    make_laboratory()
     shutil.copyfile(laboratory / labelled.path_of(2), labelled.path_of(2))
     cycle.run(2)
     assert outputs(2) == in_full_run

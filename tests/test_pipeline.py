@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from itertools import chain
-from pathlib import Path
 
 import dvc.api
 import pandas as pd
@@ -222,7 +221,7 @@ def test_a_killed_run_goes_on_at_its_cycle_with_the_same_results(
     assert results(fresh).items() <= results(clone).items()
 
 
-def test_a_stage_dies_with_its_parent(tmp_path: Path) -> None:
+def test_a_stage_dies_with_its_parent() -> None:
     child = "import time; from stages.entry import run; run(lambda: (print('ready', flush=True), time.sleep(60)))"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:

@@ -3,6 +3,9 @@
 ``fetch(raw)`` fills a raw folder with verified files; ``read(raw)`` turns that folder into a ``Dataset``.
 """
 
+from pathlib import Path
+
 from stages.data import cifar10, digits
 
+RAW = Path("data/raw")
 DATASETS = {"cifar10": cifar10, "digits": digits}
