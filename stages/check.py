@@ -1,7 +1,7 @@
 """Refuse a bad params.yaml before any work: python -m stages.check
 
-Runs ahead of every stage, as a command of its own: it can stop a run but never alter one, so it is
-no dependency of any stage, and a new rule here retrains nothing.
+``stages.launch`` runs it ahead of every stage: it can stop a run but never alter one, so it is no
+dependency of any stage, and a new rule here retrains nothing.
 """
 
 import sys
@@ -99,9 +99,15 @@ class Query(Block):
         return self
 
 
+class Numerics(Block):
+    precision: Literal["float32", "bfloat16"]
+    compile: bool
+
+
 class Protocol(Block):
     cold_start: Count
     width: Count
+    numerics: Numerics
     training: Training
     loss_prediction: LossPrediction
     query: Query

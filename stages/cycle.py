@@ -54,6 +54,7 @@ def run(cycle: int) -> None:
         training="protocols.{protocol}.training",
         loss_prediction="protocols.{protocol}.loss_prediction",
         query="protocols.{protocol}.query",
+        numerics="protocols.{protocol}.numerics",
     )
     device = devices.choose()
     devices.make_deterministic()
@@ -62,11 +63,16 @@ def run(cycle: int) -> None:
     pool = labelled.read(path)
     labelled.check(pool, path, len(train_split.labels), cycle, settings.cold_start, settings.query.labels)
 
+    precision = devices.precision_of(settings.numerics.precision, device)
+    is_compiled = settings.numerics.compile and devices.can_compile(device)
+
     clock = [perf_counter()]
-    model = _fresh_model(settings, cycle, device)
+    model = _fresh_model(settings, cycle, device, precision)
     try:
-        _fit(model, settings, cycle, train_split, pool["index"].to_numpy())
+        compile_seconds = _fit(model, settings, cycle, train_split, pool["index"].to_numpy(), is_compiled)
         clock.append(perf_counter())
+        parameters = resnet.count_parameters(model.network)
+        model = model._replace(network=resnet.folded(model.network))
         accuracy = _test(model, settings, cycle, test_split)
         clock.append(perf_counter())
     except Diverged as error:
@@ -88,7 +94,7 @@ def run(cycle: int) -> None:
             "labels": len(pool),
             "accuracy": accuracy,
             "test_images": len(test_split.labels),
-            "parameters": resnet.count_parameters(model.network),
+            "parameters": parameters,
             "module_parameters": resnet.count_parameters(model.module) if model.module else 0,
         },
     )
@@ -100,9 +106,12 @@ def run(cycle: int) -> None:
             "training_seconds": training_seconds,
             "evaluation_seconds": evaluation_seconds,
             "query_seconds": query_seconds,
+            "compile_seconds": compile_seconds,
             "images_per_second": len(pool) * settings.training.epochs / training_seconds,
             "peak_memory_mb": devices.peak_memory_mb(device),
             **devices.describe(device),
+            "precision": str(precision).removeprefix("torch."),
+            "compiled": is_compiled,
         },
     )
     print(f"cycle {cycle}: {len(pool):,} labels, test accuracy {accuracy:.2%}, {len(acquired):,} more queried")
@@ -122,10 +131,10 @@ class _Model(NamedTuple):
         return predict(self.network, self.module, images, indices, self.normalise, self.device, bar.update)
 
 
-def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device) -> _Model:
+def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device, precision: torch.dtype) -> _Model:
     statistics = prepared.read_statistics()
     seed = seed_of(Stream.WEIGHTS, settings.seed, cycle)
-    network = resnet.build(settings.arch, len(statistics.classes), settings.width, seed)
+    network = resnet.build(settings.arch, len(statistics.classes), settings.width, seed, precision)
     module = None
     if STRATEGIES[settings.strategy].trains_module:
         # A stream of its own: the network is the same whether or not a module is trained beside it.
@@ -136,7 +145,10 @@ def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device) ->
     return _Model(network, module, Normaliser(statistics, device), device)
 
 
-def _fit(model: _Model, settings: SimpleNamespace, cycle: int, split: Split, indices: np.ndarray) -> None:
+def _fit(
+    model: _Model, settings: SimpleNamespace, cycle: int, split: Split, indices: np.ndarray, is_compiled: bool
+) -> float:
+    """Train the model in place; returns the seconds of compilation."""
     training = settings.training
     batches = TrainingBatches(
         torch.from_numpy(split.images[indices]).to(model.device),
@@ -147,7 +159,7 @@ def _fit(model: _Model, settings: SimpleNamespace, cycle: int, split: Split, ind
     )
     parameters = [*model.network.parameters(), *(model.module.parameters() if model.module else ())]
     bar = Progress(f"cycle {cycle}, {len(indices):,} labels, training", training.epochs, "epochs")
-    train(
+    return train(
         model.network,
         model.module,
         optimizers.build(settings.optim, settings.optimizer, parameters),
@@ -157,6 +169,7 @@ def _fit(model: _Model, settings: SimpleNamespace, cycle: int, split: Split, ind
         settings.loss_prediction,
         lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
         lambda epoch: bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
+        is_compiled,
     )
 
 

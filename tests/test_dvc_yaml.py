@@ -16,9 +16,7 @@ STAGES = {
 
 def module_of(stage: dict) -> Path:
     """The file of the module that the stage's command runs, after the check."""
-    check, command = stage["cmd"]
-    assert check == "python -m stages.check"
-    return Path(re.match(r"python -m (\S+)", command)[1].replace(".", "/") + ".py")
+    return Path("stages") / (re.match(r"python -m stages.launch (\w+)", stage["cmd"])[1] + ".py")
 
 
 def imports_of(file: Path) -> set[Path]:

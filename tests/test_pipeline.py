@@ -202,7 +202,7 @@ def test_a_killed_run_goes_on_at_its_cycle_with_the_same_results(
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as run:
-        while "stages.cycle 1" not in run.stdout.readline():
+        while "stages.launch cycle 1" not in run.stdout.readline():
             assert run.poll() is None, "it ended before cycle 1"
         os.killpg(run.pid, signal.SIGKILL)
     assert stages_run(fresh("dvc", "repro")) == ["cycle@1", "summarise", "plot"]

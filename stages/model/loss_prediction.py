@@ -20,9 +20,18 @@ class LossPrediction(nn.Module):
         self.stages = nn.ModuleList(nn.Linear(channels, hidden) for channels in stage_channels)
         self.head = nn.Linear(hidden * len(stage_channels), 1)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """features: float (n, channels, height, width) a stage. Returns predicted losses, (n,)."""
-        pooled = (feature.mean(dim=(2, 3)) for feature in features)
+    def forward(self, features: list[Tensor], gate: Tensor | None = None) -> Tensor:
+        """Predicted losses, float32 (n,).
+
+        Args:
+            features: float (n, channels, height, width) a stage.
+            gate: a scalar that the gradient into the features is multiplied by: 1 lets the module shape
+                the network, 0 detaches it. The prediction does not depend on it.
+        """
+        pooled = [feature.mean(dim=(2, 3), dtype=torch.float32) for feature in features]
+        if gate is not None:
+            # A number and no branch: a compiled step is the same one before and after the detachment.
+            pooled = [means.detach() + gate * (means - means.detach()) for means in pooled]
         hidden = [torch.relu(layer(feature)) for layer, feature in zip(self.stages, pooled, strict=True)]
         return self.head(torch.cat(hidden, dim=1)).squeeze(1)
 

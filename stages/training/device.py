@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import shutil
 import sys
 
 import torch
@@ -37,6 +38,29 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     # Filling fresh tensors is for code that reads them before it writes; here it would only take time.
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def precision_of(name: str, device: torch.device) -> torch.dtype:
+    """The named precision, or float32 where the device has no units for bfloat16, with a line that says so."""
+    if name == "bfloat16" and not _has_bfloat16(device):
+        print(f"precision: float32, since this {device.type} computes bfloat16 no faster")
+        return torch.float32
+    return getattr(torch, name)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs; a line says what is missing."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        print(f"not compiled: this machine has no C++ compiler ({compiler})")
+        return False
+    return device.type in ("cpu", "cuda")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def describe(device: torch.device) -> dict[str, str | int]:

@@ -1,5 +1,7 @@
 """Run a trained network over images, in batches that stream from disk."""
 
+import mmap
+import mmap
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,7 +33,7 @@ def predict(
     """Predict for images[indices], with the network in evaluation mode.
 
     Args:
-        images: uint8 (pool, size, size, 3), may be memory-mapped: one batch is read at a time.
+        images: uint8 (pool, size, size, 3), may be memory-mapped: one batch is held at a time.
         on_batch: called with the number of images of each batch that is done.
     """
     # The batch norm's running statistics: an image's score must not depend on its neighbours.
@@ -42,6 +44,9 @@ def predict(
         logits.append(output)
         if module is not None:
             losses.append(module(features))
+        if isinstance(images, np.memmap):
+            # Pages that were read would stay with this process: the whole pool in the end.
+            images.base.madvise(mmap.MADV_DONTNEED)
         on_batch(len(batch))
     return Predictions(
         torch.cat(logits).cpu().numpy(),

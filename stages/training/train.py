@@ -1,6 +1,7 @@
 """Train a network and its loss prediction module on the labelled set."""
 
 from collections.abc import Callable
+from time import perf_counter
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ def train(
     loss_prediction: SimpleNamespace,
     epoch_seed: Callable[[int], int],
     on_epoch: Callable[[Epoch], None],
-) -> None:
+    is_compiled: bool = False,
+) -> float:
     """Train in place; the weights after the last epoch are the result.
 
     Args:
@@ -46,31 +48,55 @@ def train(
         loss_prediction: margin, weight and detach_epoch.
         epoch_seed: epoch (from 0) to the seed of its batches.
         on_epoch: called after each epoch.
+        is_compiled: compile the losses and their gradient for whole batches. A smaller last batch runs
+            without: each cycle's has another size, and would be compiled anew.
+
+    Returns:
+        The seconds that the first compiled batch took, compilation for the most part; 0 without.
 
     Raises:
         Diverged: the loss of an epoch is NaN or infinite.
     """
     schedule = MultiStepLR(optimizer, [training.lr_drop_epoch], training.lr_drop_factor)
     network.train()
+    device = batches.labels.device
+
+    def objective(images: Tensor, labels: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and how many of its images are classified correctly."""
+        logits, features = network(normalise(images))
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        loss = losses.mean()
+        if module is not None:
+            predicted = module(features, gate)
+            loss = loss + loss_prediction.weight * ranking_loss(predicted, losses, loss_prediction.margin)
+        return loss, (logits.detach().argmax(dim=1) == labels).sum()
+
+    whole_batch = objective
+    compile_seconds = 0.0
+    if is_compiled:
+        # On CUDA also recorded as a graph: a batch is hundreds of kernels, each shorter than its launch.
+        mode = "reduce-overhead" if device.type == "cuda" else None
+        whole_batch = torch.compile(objective, dynamic=False, mode=mode)
+
     for epoch in range(training.epochs):
         # Summed where the images lie and read once an epoch: no wait for the device in between.
-        loss_sum = correct = torch.zeros((), device=batches.labels.device)
+        loss_sum = correct_sum = torch.zeros((), device=device)
+        gate = torch.tensor(float(epoch < loss_prediction.detach_epoch), device=device)
         for images, labels in batches.epoch(epoch_seed(epoch)):
-            logits, features = network(normalise(images))
-            losses = F.cross_entropy(logits, labels, reduction="none")
-            loss = losses.mean()
-            if module is not None:
-                if epoch >= loss_prediction.detach_epoch:
-                    features = [feature.detach() for feature in features]
-                loss = loss + loss_prediction.weight * ranking_loss(module(features), losses, loss_prediction.margin)
+            started = perf_counter()
+            is_whole = len(labels) == batches.batch_size
+            loss, correct = (whole_batch if is_whole else objective)(images, labels, gate)
             optimizer.zero_grad()
             loss.backward()
+            if is_compiled and is_whole and not compile_seconds:
+                compile_seconds = perf_counter() - started
             optimizer.step()
             loss_sum = loss_sum + loss.detach() * len(labels)
-            correct = correct + (logits.detach().argmax(dim=1) == labels).sum()
+            correct_sum = correct_sum + correct
         schedule.step()
         count = len(batches.labels)
-        done = Epoch(epoch + 1, loss_sum.item() / count, correct.item() / count)
+        done = Epoch(epoch + 1, loss_sum.item() / count, correct_sum.item() / count)
         if not torch.isfinite(loss_sum):
             raise Diverged(f"the loss is {done.loss} in epoch {done.number}")
         on_epoch(done)
+    return compile_seconds

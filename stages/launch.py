@@ -1,0 +1,118 @@
+"""Check params.yaml, then run a stage: python -m stages.launch STAGE [ARGUMENT ...]
+
+The stage runs in a process that has its libraries loaded already. Importing PyTorch takes as long as a small cycle. So the first stage of a run starts a process that imports
+the libraries once, and this and every later stage is forked from it (``stages.warm``). What a stage
+computes does not depend on it: where that process cannot be had, the stage runs right here.
+
+This file and the check are no dependencies of any stage: they can stop a run but never alter one, so a new
+rule retrains nothing.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+SECONDS_TO_START = 5
+# Environment variables that differ between the stages of a run, and that no library reads.
+PASSING = ("DVC_ROOT", "DVC_STAGE", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST")
+
+
+def main() -> None:
+    stage, *arguments = sys.argv[1:]
+    connection = _connect() if sys.platform == "linux" else None
+    pid = connection and _hand_over(connection, [stage, *arguments])
+    if pid:
+        _wait(connection, pid)
+    else:
+        run(stage, arguments)
+
+
+def run(stage: str, arguments: list[str]) -> None:
+    """Check the whole of params.yaml, then run a stage in this process."""
+    for name, argv in (("check", []), (stage, arguments)):
+        sys.argv = [name, *argv]
+        runpy.run_module(f"stages.{name}", run_name="__main__", alter_sys=True)
+
+
+def socket_path() -> Path:
+    """Where the warm process of everything that a fork inherits listens.
+
+    Another environment, installation, CPU affinity, limit or priority is another process: a forked
+    stage is in all of them like one that was started here.
+    """
+    limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
+    umask = os.umask(0o077)
+    os.umask(umask)
+    inherited = [
+        sorted((key, value) for key, value in os.environ.items() if key not in PASSING),
+        sys.executable,
+        os.stat(sysconfig.get_path("purelib")).st_mtime_ns,
+        sorted(os.sched_getaffinity(0)),
+        [os.nice(0), umask, limits],
+    ]
+    key = hashlib.sha256(json.dumps(inherited).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"al-lab-{os.getuid()}" / key
+
+
+def _connect() -> socket.socket | None:
+    """A connection to the warm process, which is started where there is none."""
+    path = socket_path()
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        return None
+    give_up = time.monotonic() + SECONDS_TO_START
+    started = False
+    while time.monotonic() < give_up:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(path))
+            return connection
+        except OSError:
+            connection.close()
+        if not started:
+            command = [sys.executable, "-m", "stages.warm", str(path)]
+            silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+            subprocess.Popen(command, start_new_session=True, **silent)
+            started = True
+        time.sleep(0.01)
+    return None
+
+
+def _hand_over(connection: socket.socket, argv: list[str]) -> int | None:
+    """Have the stage forked, with this process's standard streams. Returns its process number."""
+    request = json.dumps({"argv": argv, "cwd": os.getcwd(), "environment": dict(os.environ)}).encode()
+    try:
+        socket.send_fds(connection, [len(request).to_bytes(4, "big")], [0, 1, 2])
+        connection.sendall(request)
+        return int.from_bytes(connection.recv(4), "big") or None
+    except OSError:
+        return None
+
+
+def _wait(connection: socket.socket, pid: int) -> None:
+    """Pass signals on to the stage, and end as it ends."""
+    for number in FORWARDED:
+        signal.signal(number, lambda received, _: os.kill(pid, received))
+    answer = connection.recv(4)
+    if not answer:
+        sys.exit(f"error: the process that forked stage {pid} is gone, and the stage with it; run again")
+    status = int.from_bytes(answer, "big")
+    if os.WIFSIGNALED(status):
+        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
