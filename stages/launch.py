@@ -1,13 +1,15 @@
 """Check params.yaml, then run a stage: python -m stages.launch STAGE [ARGUMENT ...]
 
-The stage runs in a process that has its libraries loaded already. Importing PyTorch takes as long as a small cycle. So the first stage of a run starts a process that imports
-the libraries once, and this and every later stage is forked from it (``stages.warm``). What a stage
-computes does not depend on it: where that process cannot be had, the stage runs right here.
+The stage runs in a process that has its libraries loaded already: importing PyTorch takes as long as a
+small cycle. The first stage of a run starts a process that imports the libraries once, and this and every
+later stage is forked from it (``stages.warm``). What a stage computes does not depend on it: where that
+process cannot be had, the stage runs right here.
 
 This file and the check are no dependencies of any stage: they can stop a run but never alter one, so a new
 rule retrains nothing.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -29,6 +31,7 @@ PASSING = ("DVC_ROOT", "DVC_STAGE", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRE
 
 
 def main() -> None:
+    _die_with_parent()
     stage, *arguments = sys.argv[1:]
     connection = _connect() if sys.platform == "linux" else None
     pid = connection and _hand_over(connection, [stage, *arguments])
@@ -36,6 +39,13 @@ def main() -> None:
         _wait(connection, pid)
     else:
         run(stage, arguments)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when DVC dies: an orphan would write beside the next run."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def run(stage: str, arguments: list[str]) -> None:
@@ -68,7 +78,10 @@ def socket_path() -> Path:
 def _connect() -> socket.socket | None:
     """A connection to the warm process, which is started where there is none."""
     path = socket_path()
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return None
     if path.parent.stat().st_uid != os.getuid():
         return None
     give_up = time.monotonic() + SECONDS_TO_START
@@ -109,7 +122,8 @@ def _wait(connection: socket.socket, pid: int) -> None:
         sys.exit(f"error: the process that forked stage {pid} is gone, and the stage with it; run again")
     status = int.from_bytes(answer, "big")
     if os.WIFSIGNALED(status):
-        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        if os.WTERMSIG(status) in FORWARDED:
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
     sys.exit(os.waitstatus_to_exitcode(status))
 

@@ -25,11 +25,12 @@ LIBRARIES = ["pydantic.main", "yaml", "tqdm", "pandas", "torch", "torch._dynamo"
 
 def main() -> None:
     path = Path(sys.argv[1])
-    lock = open(path.with_suffix(".lock"), "w")  # held until this process ends
+    # Held until this process ends: of two that start at once, one goes on.
+    lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # another one was faster
+        return
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -75,7 +76,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
         return
     pid = os.fork()
     if pid == 0:
-        _become_stage(request, streams)
+        _become_stage(request, streams, connection)
     for stream in streams:
         os.close(stream)
     ended = os.pidfd_open(pid)
@@ -98,15 +99,19 @@ def _end(connection: socket.socket, ended: int, pid: int, selector: selectors.Ba
     connection.close()
 
 
-def _become_stage(request: dict, streams: list[int]) -> None:
+def _become_stage(request: dict, streams: list[int], connection: socket.socket) -> None:
     """In the forked process: take over streams, folder, environment and arguments, run the stage and exit."""
     status = 1
     try:
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        # The kernel kills this process when the other end closes, even while its parent is busy importing.
+        fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        os.closerange(3, max(streams) + 1)
+            os.close(stream)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])

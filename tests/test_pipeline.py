@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from itertools import chain
 
 import dvc.api
@@ -13,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stages.report import compare, offline_page
-from tests.conftest import ROOT, Clone, cycles
+from tests.conftest import Clone, cycles
 
 SMALL = {
     "optim": "sgd",
@@ -219,15 +217,3 @@ def test_a_killed_run_goes_on_at_its_cycle_with_the_same_results(
     }
     # The other lock file may still name cycles of a longer run.
     assert results(fresh).items() <= results(clone).items()
-
-
-def test_a_stage_dies_with_its_parent() -> None:
-    child = "import time; from stages.entry import run; run(lambda: (print('ready', flush=True), time.sleep(60)))"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.kill()
-        # The pipe closes when the last process that holds it is gone: the child's sleep would outlast this.
-        started = time.monotonic()
-        assert process.stdout.read() == ""
-    assert time.monotonic() - started < 30

@@ -33,9 +33,12 @@ def fit(
     count: int = 9,
     batch_size: int = 4,
     on_start=lambda epoch, optimizer: None,
-) -> tuple[resnet.ResNet, loss_prediction.LossPrediction | None, list[Epoch]]:
-    """Train a narrow ResNet-18 and return it, the module and what each epoch reported."""
-    network = resnet.build("resnet18", 10, 4, seed=0)
+    network: torch.nn.Module | None = None,
+    precision: torch.dtype = torch.float32,
+    is_compiled: bool = False,
+) -> tuple[torch.nn.Module, loss_prediction.LossPrediction | None, list[Epoch]]:
+    """Train a network, a narrow ResNet-18 by default; return it, the module and what each epoch reported."""
+    network = network or resnet.build("resnet18", 10, 4, 0, precision)
     module = loss_prediction.build(network.stage_channels, 8, seed=0) if with_module else None
     parameters = [*network.parameters(), *(module.parameters() if module else ())]
     optimizer = optimizers.build("sgd", SimpleNamespace(**{**vars(SGD), "lr": lr}), parameters)
@@ -55,6 +58,7 @@ def fit(
         SimpleNamespace(margin=1.0, weight=1.0, detach_epoch=detach_epoch),
         epoch_seed,
         seen.append,
+        is_compiled,
     )
     return network, module, seen
 

@@ -66,9 +66,7 @@ def _shortcut(channels: int, outgoing: int, stride: int, precision: torch.dtype)
     subsample = {"subsample": nn.AvgPool2d(1, stride)} if stride != 1 else {}
     # The names "0" and "1" are torchvision's.
     return nn.Sequential(
-        OrderedDict(
-            {**subsample, "0": Convolution(channels, outgoing, 1, 1, precision), "1": nn.BatchNorm2d(outgoing)}
-        )
+        OrderedDict({**subsample, "0": Convolution(channels, outgoing, 1, 1, precision), "1": nn.BatchNorm2d(outgoing)})
     )
 
 

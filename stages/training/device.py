@@ -78,8 +78,11 @@ def describe(device: torch.device) -> dict[str, str | int]:
 
 def peak_memory_mb(device: torch.device) -> float:
     """Highest memory in use so far, in MB: the card's on CUDA, else the process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
+    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else peak_resident_mb()
+
+
+def peak_resident_mb() -> float:
+    """Highest resident memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # bytes on macOS, units of 1,024 bytes on Linux
     return (peak if sys.platform == "darwin" else peak * 1024) / 1e6

@@ -1,7 +1,6 @@
 """Run a trained network over images, in batches that stream from disk."""
 
 import mmap
-import mmap
 from collections.abc import Callable
 from typing import NamedTuple
 

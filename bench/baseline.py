@@ -1,0 +1,96 @@
+"""The loop that people use today, written as the measure of ours.
+
+torchvision's CIFAR10 with PIL transforms, a DataLoader, float32, contiguous tensors, an optimizer with
+PyTorch's defaults, one ``backward`` a batch. Network, loss prediction module and batch size are ours.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from stages.data.prepared import Statistics
+from stages.model.loss_prediction import ranking_loss
+
+
+def training_set(raw: Path, indices: Sequence[int], statistics: Statistics) -> Dataset:
+    """The labelled images, cropped and mirrored at random each time they are read."""
+    augmented = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(statistics.mean, statistics.std),
+        ]
+    )
+    return Subset(CIFAR10(raw, train=True, transform=augmented), indices)
+
+
+def pool(raw: Path, indices: Sequence[int], statistics: Statistics) -> Dataset:
+    """Images to score."""
+    plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize(statistics.mean, statistics.std)])
+    return Subset(CIFAR10(raw, train=True, transform=plain), indices)
+
+
+def train(
+    network: nn.Module,
+    module: nn.Module,
+    images: Dataset,
+    batch_size: int,
+    epochs: int,
+    detach_epoch: int,
+    drop_epoch: int,
+    lr: float,
+    device: torch.device,
+    on_batch: Callable[[int], None],
+) -> None:
+    """SGD with the ranking loss of loss prediction, in place. on_batch: called with a batch's images."""
+    loader = DataLoader(images, batch_size, shuffle=True, **_loading(device))
+    optimizer = torch.optim.SGD(
+        [*network.parameters(), *module.parameters()], lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [drop_epoch])
+    network.train()
+    for epoch in range(epochs):
+        for batch, labels in loader:
+            batch, labels = batch.to(device), labels.to(device)
+            logits, features = network(batch)
+            losses = F.cross_entropy(logits, labels, reduction="none")
+            if epoch >= detach_epoch:
+                features = [feature.detach() for feature in features]
+            loss = losses.mean() + ranking_loss(module(features), losses, margin=1.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            on_batch(len(labels))
+        schedule.step()
+
+
+@torch.no_grad()
+def score(
+    network: nn.Module,
+    module: nn.Module,
+    images: Dataset,
+    batch_size: int,
+    device: torch.device,
+    on_batch: Callable[[int], None],
+) -> torch.Tensor:
+    """Predicted losses, (n,)."""
+    network.eval()
+    losses = []
+    for batch, _ in DataLoader(images, batch_size, **_loading(device)):
+        _, features = network(batch.to(device))
+        losses.append(module(features).cpu())
+        on_batch(len(batch))
+    return torch.cat(losses)
+
+
+def _loading(device: torch.device) -> dict:
+    # Beside a GPU workers prepare the next batch; on the CPU they would take the cores that compute.
+    is_cuda = device.type == "cuda"
+    return {"num_workers": 4 if is_cuda else 0, "pin_memory": is_cuda, "persistent_workers": is_cuda}

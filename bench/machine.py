@@ -1,0 +1,61 @@
+"""What a benchmark ran on, and what it works with: CIFAR-10, the measured peak, a table on disk."""
+
+from pathlib import Path
+from time import perf_counter
+
+import pandas as pd
+import torch
+
+from stages.data import cifar10, prepared
+from stages.training import device as devices
+
+FOLDER = Path("bench/data")
+RESULTS = Path("bench/results")
+
+
+def cifar() -> tuple[Path, Path]:
+    """Folders of the official files and of the prepared arrays; made by the first benchmark.
+
+    Raises:
+        BadInput: CIFAR-10 is out of reach; the message names AL_LAB_CIFAR10.
+    """
+    raw, arrays = FOLDER / "raw", FOLDER / "prepared"
+    if not (arrays / "statistics.json").exists():
+        cifar10.fetch(raw)
+        prepared.write(cifar10.read(raw), arrays)
+    return raw, arrays
+
+
+def matmul_peak(precision: torch.dtype, device: torch.device) -> float:
+    """TFLOP/s of the largest product of matrices that takes a moment; the best of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    left, right = torch.randn(2, size, size, device=device).to(precision)
+    best = float("inf")
+    for _ in range(10):
+        started = perf_counter()
+        left @ right
+        synchronise(device)
+        best = min(best, perf_counter() - started)
+    return 2 * size**3 / best / 1e12
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, where work is only queued."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def heading(device: torch.device) -> str:
+    """One line: the machine and the versions."""
+    facts = devices.describe(device)
+    return f"{facts['device']}, {facts['instructions']}, {facts['threads']} threads, torch {facts['torch']}"
+
+
+def publish(name: str, title: str, table: pd.DataFrame, notes: list[str]) -> None:
+    """Print a table and write it as bench/results/<name>.md, for the README to quote."""
+    rows = [table.columns, ["---"] * len(table.columns), *table.astype(str).itertuples(index=False)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    text = "\n".join([f"# {title}", "", *lines, "", *(f"- {note}" for note in notes)]) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    print(f"\n{text}", flush=True)

@@ -1,0 +1,81 @@
+"""Score a pool that is larger than memory should be: python -m bench.million
+
+Writes a million random 32×32 images (3 GB) to disk, scores them through a memory map as a cycle would,
+and prints the speed and the peak of resident memory.
+"""
+
+import tempfile
+from argparse import ArgumentParser
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bench import machine
+from stages import entry
+from stages.data.prepared import Statistics
+from stages.model import loss_prediction, resnet
+from stages.progress import Progress
+from stages.query.selection import top_k, unlabelled
+from stages.training import device as devices
+from stages.training.batches import Normaliser
+from stages.training.prediction import predict
+
+LABELLED = 1_000
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=8, help="channels of ResNet-18's first stage")
+    parser.add_argument("--folder", type=Path, default=tempfile.gettempdir(), help="where 3 KB an image are free")
+    options = parser.parse_args()
+
+    device = devices.choose()
+    network = resnet.build("resnet18", 10, options.width, seed=0, precision=devices.precision_of("bfloat16", device))
+    module = loss_prediction.build(network.stage_channels, 128, seed=0).to(device)
+    network = resnet.folded(network.to(device))
+    half = np.full(3, 0.5, dtype=np.float32)
+    normalise = Normaliser(Statistics(half, half, []), device)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder) / "pool.npy"
+        _write(path, options.images)
+        before = devices.peak_resident_mb()
+        pool = np.load(path, mmap_mode="r")
+        candidates = unlabelled(len(pool), np.arange(LABELLED))
+        bar = Progress("scoring the pool", len(candidates), "images")
+        started = perf_counter()
+        scores = predict(network, module, pool, candidates, normalise, device, bar.update).predicted_loss
+        best = candidates[top_k(scores, 1_000)]
+        seconds = perf_counter() - started
+    machine.publish(
+        "million",
+        "Scoring a pool from disk",
+        pd.DataFrame(
+            {
+                "images": [f"{options.images:,}"],
+                "on disk, MB": [f"{pool.nbytes / 1e6:,.0f}"],
+                "resident before, MB": [f"{before:,.0f}"],
+                "peak resident, MB": [f"{devices.peak_resident_mb():,.0f}"],
+                "seconds": [f"{seconds:,.0f}"],
+                "images/s": [f"{len(candidates) / seconds:,.0f}"],
+            }
+        ),
+        [f"{machine.heading(device)}; ResNet-18 of width {options.width}; {len(best):,} queried."],
+    )
+
+
+def _write(path: Path, images: int) -> None:
+    """Random pixels, written in parts that hold little memory."""
+    pool = np.lib.format.open_memmap(path, "w+", np.uint8, (images, 32, 32, 3))
+    draw = np.random.default_rng(0)
+    for start in range(0, images, 10_000):
+        part = pool[start : start + 10_000]
+        part[:] = draw.integers(0, 256, part.shape, dtype=np.uint8)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    entry.run(main)

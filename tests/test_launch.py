@@ -1,0 +1,159 @@
+"""A stage that is forked from the warm process is like one that was started by itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages import launch
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
+
+
+@pytest.fixture
+def stage(tmp_path: Path):
+    """Runs a stage of the given lines, in a laboratory whose check passes always."""
+    folder = tmp_path / "stages"
+    folder.mkdir()
+    for name in ("launch.py", "warm.py"):
+        (folder / name).write_text((ROOT / "stages" / name).read_text())
+    (folder / "check.py").write_text("")
+
+    def start(*lines: str, arguments: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
+        (folder / "toy.py").write_text("\n".join(lines))
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.launch", "toy", *arguments],
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
+        )
+
+    return start
+
+
+def parent_of(pid: int) -> str:
+    """The command line of a process's parent."""
+    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return Path(f"/proc/{parent}/cmdline").read_text()
+
+
+def test_arguments_streams_folder_environment_and_status_are_those_of_the_caller(stage, tmp_path: Path) -> None:
+    process = stage(
+        "import os, sys",
+        "print(sys.argv, os.getcwd(), os.environ['TOY'], __name__, sys.stdin.read())",
+        "print('to the other stream', file=sys.stderr)",
+        "sys.exit(7)",
+        arguments=("a", "b c"),
+        env={**os.environ, "TOY": "yes"},
+    )
+    printed, _ = process.communicate("typed")
+    assert f"/toy.py', 'a', 'b c'] {tmp_path} yes __main__ typed" in printed
+    assert "to the other stream" in printed
+    assert process.returncode == 7
+
+
+def test_stages_are_forked_from_one_process_and_run_the_code_on_disk(stage) -> None:
+    lines = "import os", "from pathlib import Path"
+    # the first waits while the process loads its libraries
+    stage("import time; time.sleep(0)").communicate()
+    process = stage(
+        *lines, "print(os.getpid(), os.getppid(), 'torch' in __import__('sys').modules, flush=True); input()"
+    )
+    first = process.stdout.readline().split()
+    assert "stages.warm" in parent_of(int(first[0]))
+    process.communicate("\n")
+    second = stage(*lines, "print('changed', os.getppid())").communicate()[0].split()
+    assert second == ["changed", first[1]]
+
+
+def test_a_failing_check_stops_the_stage(stage, tmp_path: Path) -> None:
+    process = stage("print('the stage ran')")
+    process.communicate()
+    (tmp_path / "stages" / "check.py").write_text("import sys; print('refused'); sys.exit(2)")
+    process = stage("print('the stage ran')")
+    assert process.communicate()[0] == "refused\n"
+    assert process.returncode == 2
+
+
+def test_an_error_is_printed_and_is_a_failure(stage) -> None:
+    process = stage("raise ValueError('what is wrong')")
+    assert "ValueError: what is wrong" in process.communicate()[0]
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_reach_the_stage(stage, number: signal.Signals) -> None:
+    process = stage(
+        "import signal, sys, time",
+        f"signal.signal({number.value}, lambda *_: sys.exit(5))",
+        "print('ready', flush=True)",
+        "time.sleep(60)",
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.wait(10) == 5
+
+
+def test_a_signal_that_ends_the_stage_ends_the_caller(stage) -> None:
+    process = stage("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_the_stage_does_not_outlive_the_caller(stage, is_loaded: bool) -> None:
+    # An environment of its own has a process of its own, which is still importing when the stage starts.
+    environment = {**os.environ} if is_loaded else {**os.environ, "TOY": str(time.time())}
+    process = stage("import time; print('ready', flush=True); time.sleep(60)", env=environment)
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    # The pipe closes when the last process that holds it is gone.
+    started = time.monotonic()
+    assert process.stdout.read() == ""
+    assert time.monotonic() - started < 1
+
+
+def test_the_caller_does_not_outlive_its_own_parent(stage, tmp_path: Path) -> None:
+    stage("").communicate()
+    (tmp_path / "stages" / "toy.py").write_text("import time; print('ready', flush=True); time.sleep(60)")
+    command = [sys.executable, "-m", "stages.launch", "toy"]
+    parent = f"import subprocess; subprocess.run({command})"
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        started = time.monotonic()
+        assert process.stdout.read() == ""
+    assert time.monotonic() - started < 1
+
+
+def test_the_end_of_the_warm_process_is_told(stage) -> None:
+    process = stage("import os, time; print(os.getppid(), flush=True); time.sleep(60)")
+    os.kill(int(process.stdout.readline()), signal.SIGKILL)
+    assert "is gone, and the stage with it; run again" in process.communicate()[0]
+    assert process.returncode == 1
+
+
+def test_without_a_warm_process_the_stage_runs_by_itself(stage, tmp_path: Path) -> None:
+    # The folder of the sockets belongs to somebody else, as far as this user can tell.
+    taken = tmp_path / f"al-lab-{os.getuid()}"
+    taken.write_text("")
+    process = stage("import os; print(os.getppid())", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert process.communicate()[0] == f"{os.getpid()}\n"
+    assert process.returncode == 0
+
+
+def test_another_environment_or_limit_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = launch.socket_path()
+    assert launch.socket_path() == before
+    monkeypatch.setenv("DVC_STAGE", "cycle@3")
+    assert launch.socket_path() == before
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert launch.socket_path() != before

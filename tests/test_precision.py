@@ -1,0 +1,159 @@
+"""Faster ways to the same numbers: rounding, folding, compiling and the fallbacks from them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from stages.model import resnet
+from stages.model.convolution import Convolution, by_matmul
+from stages.training import device as devices
+from stages.training.batches import Normaliser
+from stages.training.prediction import predict
+from tests.test_training import STATISTICS, fit, images, same
+
+CPU = torch.device("cpu")
+
+
+@given(
+    count=st.integers(1, 4),
+    channels=st.integers(1, 5),
+    outgoing=st.integers(1, 5),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    has_bias=st.booleans(),
+)
+def test_product_of_matrices_is_the_convolution_with_its_gradients(
+    count: int, channels: int, outgoing: int, height: int, width: int, has_bias: bool
+) -> None:
+    def run(convolve):
+        generator = torch.Generator().manual_seed(count)
+        x = torch.randn(count, channels, height, width, generator=generator, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(outgoing, channels, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+        bias = torch.arange(outgoing, dtype=torch.float64) if has_bias else None
+        y = convolve(x, weight, bias)
+        (y * torch.arange(y.numel()).view(y.shape)).sum().backward()
+        return y, x.grad, weight.grad
+
+    for ours, theirs in zip(run(by_matmul), run(lambda x, w, b: F.conv2d(x, w, b, padding=1)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("size", "stride", "pixels"), [(3, 1, 4), (3, 1, 8), (3, 2, 8), (1, 1, 4)])
+def test_a_rounded_convolution_is_that_of_rounded_inputs(size: int, stride: int, pixels: int) -> None:
+    convolution = Convolution(6, 5, size, stride, torch.bfloat16)
+    x = torch.randn(2, 6, pixels, pixels)
+    y = convolution(x)
+    assert y.dtype == torch.float32
+    exact = F.conv2d(x.bfloat16().double(), convolution.weight.bfloat16().double(), stride=stride, padding=size // 2)
+    # One rounding to 8 bits at the end: half a unit is 2^-9 of the value.
+    torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=1e-3)
+    assert not torch.equal(y.double(), exact)
+
+
+def test_only_small_images_in_bfloat16_go_by_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr("stages.model.convolution.by_matmul", lambda *given: taken.append(1) or by_matmul(*given))
+    for precision, pixels in ((torch.bfloat16, 4), (torch.bfloat16, 8), (torch.float32, 4)):
+        Convolution(4, 4, 3, 1, precision)(torch.randn(1, 4, pixels, pixels))
+    assert taken == [1]
+
+
+@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+def test_folding_keeps_the_function(arch: str) -> None:
+    network = resnet.build(arch, 10, 8, seed=0)
+    network.train()
+    for _ in range(3):
+        network(torch.randn(8, 3, 32, 32) * 2 + 1)
+    network.eval()
+    x = torch.randn(4, 3, 32, 32)
+    folded = resnet.folded(network)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    with torch.inference_mode():
+        (logits, features), (expected, expected_features) = folded(x), network(x)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
+    for feature, other in zip(features, expected_features, strict=True):
+        torch.testing.assert_close(feature, other, rtol=1e-3, atol=1e-4)
+
+
+def test_folding_in_bfloat16_ranks_the_pool_alike() -> None:
+    network, module, _ = fit(epochs=3)
+    rounded = resnet.build("resnet18", 10, 4, 0, torch.bfloat16)
+    rounded.load_state_dict(network.state_dict())
+    pool = images(300)[0].numpy()
+
+    def score(network: nn.Module):
+        folded = resnet.folded(network)
+        return predict(folded, module, pool, np.arange(300), Normaliser(STATISTICS, CPU), CPU, lambda n: None)
+
+    exact, coarse = score(network), score(rounded)
+    assert coarse.predicted_loss.dtype == coarse.logits.dtype == np.float32
+    assert np.corrcoef(exact.predicted_loss, coarse.predicted_loss)[0, 1] > 0.99
+    # The module itself is in float32: in bfloat16 its scores would be full of ties.
+    assert len(np.unique(coarse.predicted_loss)) > 290
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bfloat16_falls_back_where_there_are_no_units(
+    has_units: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    expected = torch.bfloat16 if has_units else torch.float32
+    assert devices.precision_of("bfloat16", CPU) == expected
+    assert devices.precision_of("float32", CPU) == torch.float32
+    assert ("precision: float32" in capsys.readouterr().out) != has_units
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not devices.can_compile(CPU)
+    assert "no C++ compiler (no-such-compiler)" in capsys.readouterr().out
+
+
+def test_training_in_bfloat16_learns_and_repeats() -> None:
+    network, _, epochs = fit(precision=torch.bfloat16, epochs=6)
+    assert epochs[-1].loss < epochs[0].loss
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert same(network, fit(precision=torch.bfloat16, epochs=6)[0])
+
+
+class Small(nn.Module):
+    """A network that compiles in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage_channels = [4]
+        self.conv, self.fc = Convolution(3, 4, 3, 2, torch.float32), nn.Linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        feature = torch.relu(self.conv(x))
+        return self.fc(feature.mean(dim=(2, 3))), [feature]
+
+
+@pytest.mark.skipif(not devices.can_compile(CPU), reason="no C++ compiler")
+def test_compiled_training_is_the_same_up_to_rounding_and_repeats() -> None:
+    def train(is_compiled: bool) -> tuple[nn.Module, list]:
+        torch.manual_seed(0)
+        # Two whole batches and a smaller last one; the module is detached half-way.
+        network, _, epochs = fit(
+            network=Small(),
+            count=20,
+            epochs=4,
+            detach_epoch=2,
+            is_compiled=is_compiled,
+        )
+        return network, epochs
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled, epochs = train(True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1, "the detachment compiles nothing anew"
+    eager, expected = train(False)
+    for ours, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    assert [epoch.loss for epoch in epochs] == pytest.approx([epoch.loss for epoch in expected], rel=1e-3)
+    assert same(compiled, train(True)[0])
