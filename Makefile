@@ -13,7 +13,7 @@ ifeq ($(shell git config user.email),)
 export XDG_CONFIG_HOME := $(CURDIR)/$(ENV)/config
 endif
 
-.PHONY: demo env test bench lint
+.PHONY: demo env test faults reproduce bench lint
 
 ## demo: two optimizers on the embedded digits, compared
 DEMO := dvc exp run --quiet --temp -S protocol=demo
@@ -43,6 +43,14 @@ $(READY): requirements.txt
 ## test: every test, the pipeline end to end included
 test: env
 	python -m pytest
+
+## faults: processes killed, disks filled, files corrupted; some cases need root
+faults: env
+	python -m pytest -m faults
+
+## reproduce: one small run in two clones with a cache each, every result compared by hash
+reproduce: env
+	python -m pytest tests/test_reproduce.py
 
 ## bench: speed and accuracy against the usual loop, on CIFAR-10; half an hour on two cores
 bench: env

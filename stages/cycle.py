@@ -4,6 +4,7 @@ Train a fresh network on the labelled pool, test it once, score the unlabelled p
 """
 
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from stages import entry, params
 from stages.data import labelled, prepared
 from stages.data.dataset import Split
 from stages.data.files import write_json
+from stages.interruption import Interruption
 from stages.model import loss_prediction, resnet
 from stages.progress import Progress
 from stages.query.selection import random_subset, top_k, unlabelled
@@ -24,26 +26,32 @@ from stages.seeds import Stream, generator_of, seed_of
 from stages.training import device as devices
 from stages.training import optimizers
 from stages.training.batches import Normaliser, TrainingBatches
-from stages.training.prediction import Predictions, predict
+from stages.training.checkpoint import Checkpoint, key_of, scratch_folder
+from stages.training.prediction import BATCH_SIZE, Predictions, predict
 from stages.training.train import Diverged, train
 
 RESULTS = Path("metrics/cycles")
 COSTS = Path("metrics/costs")
 
 
-def main() -> None:
+def main() -> Callable[[], None]:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("cycle", type=int, help="number of the cycle, from 0")
-    run(parser.parse_args().cycle)
+    return run(parser.parse_args().cycle, Interruption().listen())
 
 
-def run(cycle: int) -> None:
+def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
     """Run one cycle, from its labelled-index file to the next one.
 
+    Returns:
+        What is to be done once the outputs are safe: the checkpoint is removed.
+
     Raises:
-        BadInput: the labelled-index file or the device is refused, or training diverged.
+        BadInput: the labelled-index file or the device is refused, training diverged, or memory ran out.
+        Interrupted: a signal asked to stop; training is kept in its checkpoint.
     """
     settings = params.load(
+        protocol="protocol",
         optim="optim",
         optimizer="optimizers.{optim}",
         arch="arch",
@@ -66,14 +74,28 @@ def run(cycle: int) -> None:
     precision = devices.precision_of(settings.numerics.precision, device)
     is_compiled = settings.numerics.compile and devices.can_compile(device)
 
+    environment = {
+        **devices.describe(device),
+        "precision": str(precision).removeprefix("torch."),
+        "compiled": is_compiled,
+    }
+    indices = pool["index"].to_numpy()
+    labelled_split = Split(train_split.images[indices], train_split.labels[indices])
+
+    statistics = prepared.read_statistics()
+    key = key_of({"cycle": cycle, **vars(settings)}, environment, [*labelled_split, statistics.mean, statistics.std])
+    checkpoint = Checkpoint(scratch_folder() / f"cycle-{cycle}-{key[:16]}.pt", key, interruption)
+
     clock = [perf_counter()]
-    model = _fresh_model(settings, cycle, device, precision)
     try:
-        compile_seconds = _fit(model, settings, cycle, train_split, pool["index"].to_numpy(), is_compiled)
+        model = _fresh_model(settings, cycle, device, precision, statistics, interruption)
+        compile_seconds = _fit(model, settings, cycle, labelled_split, checkpoint, is_compiled)
         clock.append(perf_counter())
         parameters = resnet.count_parameters(model.network)
         model = model._replace(network=resnet.folded(model.network))
         accuracy = _test(model, settings, cycle, test_split)
+        clock.append(perf_counter())
+        acquired, scores = _query(model, settings, cycle, train_split.images, indices)
         clock.append(perf_counter())
     except Diverged as error:
         raise entry.BadInput(
@@ -81,9 +103,14 @@ def run(cycle: int) -> None:
             f"optimizers.{settings.optim}.lr = {settings.optimizer.lr}; choose a smaller learning rate "
             "(finished cycles are kept)"
         ) from error
-
-    acquired, scores = _query(model, settings, cycle, train_split.images, pool["index"].to_numpy())
-    clock.append(perf_counter())
+    except (MemoryError, RuntimeError) as error:
+        if not devices.is_lack_of_memory(error):
+            raise
+        raise entry.BadInput(
+            f"out of memory on {device} in cycle {cycle}, with protocols.{settings.protocol}.training.batch_size = "
+            f"{settings.training.batch_size} (and {BATCH_SIZE} images at once in scoring): choose a smaller batch or "
+            f"width, or a device with more memory; finished cycles are kept ({error})"
+        ) from error
 
     training_seconds, evaluation_seconds, query_seconds = np.diff(clock)
     labelled.write(labelled.extend(pool, acquired, scores), labelled.path_of(cycle + 1))
@@ -109,12 +136,11 @@ def run(cycle: int) -> None:
             "compile_seconds": compile_seconds,
             "images_per_second": len(pool) * settings.training.epochs / training_seconds,
             "peak_memory_mb": devices.peak_memory_mb(device),
-            **devices.describe(device),
-            "precision": str(precision).removeprefix("torch."),
-            "compiled": is_compiled,
+            **environment,
         },
     )
     print(f"cycle {cycle}: {len(pool):,} labels, test accuracy {accuracy:.2%}, {len(acquired):,} more queried")
+    return checkpoint.remove
 
 
 class _Model(NamedTuple):
@@ -124,15 +150,27 @@ class _Model(NamedTuple):
     module: loss_prediction.LossPrediction | None
     normalise: Normaliser
     device: torch.device
+    interruption: Interruption
 
     def predict(self, images: np.ndarray, indices: np.ndarray, title: str) -> Predictions:
         """Predict for images[indices], with a bar of progress."""
         bar = Progress(title, len(indices), "images")
-        return predict(self.network, self.module, images, indices, self.normalise, self.device, bar.update)
+
+        def on_batch(count: int) -> None:
+            bar.update(count)
+            self.interruption.check("training is kept, the next run goes on behind it")
+
+        return predict(self.network, self.module, images, indices, self.normalise, self.device, on_batch)
 
 
-def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device, precision: torch.dtype) -> _Model:
-    statistics = prepared.read_statistics()
+def _fresh_model(
+    settings: SimpleNamespace,
+    cycle: int,
+    device: torch.device,
+    precision: torch.dtype,
+    statistics: prepared.Statistics,
+    interruption: Interruption,
+) -> _Model:
     seed = seed_of(Stream.WEIGHTS, settings.seed, cycle)
     network = resnet.build(settings.arch, len(statistics.classes), settings.width, seed, precision)
     module = None
@@ -142,23 +180,23 @@ def _fresh_model(settings: SimpleNamespace, cycle: int, device: torch.device, pr
         module = loss_prediction.build(network.stage_channels, settings.loss_prediction.hidden, seed).to(device)
     # Channels last: the images lie so already, and convolutions are faster on them.
     network = network.to(device, memory_format=torch.channels_last)
-    return _Model(network, module, Normaliser(statistics, device), device)
+    return _Model(network, module, Normaliser(statistics, device), device, interruption)
 
 
 def _fit(
-    model: _Model, settings: SimpleNamespace, cycle: int, split: Split, indices: np.ndarray, is_compiled: bool
+    model: _Model, settings: SimpleNamespace, cycle: int, split: Split, checkpoint: Checkpoint, is_compiled: bool
 ) -> float:
-    """Train the model in place; returns the seconds of compilation."""
+    """Train the model in place on the labelled images; returns the seconds of compilation."""
     training = settings.training
     batches = TrainingBatches(
-        torch.from_numpy(split.images[indices]).to(model.device),
-        torch.from_numpy(split.labels[indices]).to(model.device),
+        torch.from_numpy(split.images).to(model.device),
+        torch.from_numpy(split.labels).to(model.device),
         training.batch_size,
         training.crop_padding,
         training.flip,
     )
     parameters = [*model.network.parameters(), *(model.module.parameters() if model.module else ())]
-    bar = Progress(f"cycle {cycle}, {len(indices):,} labels, training", training.epochs, "epochs")
+    bar = Progress(f"cycle {cycle}, {len(split.labels):,} labels, training", training.epochs, "epochs")
     return train(
         model.network,
         model.module,
@@ -169,6 +207,7 @@ def _fit(
         settings.loss_prediction,
         lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
         lambda epoch: bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
+        checkpoint,
         is_compiled,
     )
 

@@ -10,6 +10,7 @@ rule retrains nothing.
 """
 
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -22,16 +23,23 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SECONDS_TO_START = 5
+SECONDS_TO_STOP = 60
+KILLED = (
+    "error: the stage was killed (SIGKILL), by somebody or by the system for want of memory: then choose a smaller "
+    "training.batch_size or width of the protocol; finished cycles are kept"
+)
 # Environment variables that differ between the stages of a run, and that no library reads.
 PASSING = ("DVC_ROOT", "DVC_STAGE", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST")
 
 
 def main() -> None:
     _die_with_parent()
+    _wait_for_an_earlier_stage()
     stage, *arguments = sys.argv[1:]
     connection = _connect() if sys.platform == "linux" else None
     pid = connection and _hand_over(connection, [stage, *arguments])
@@ -42,10 +50,27 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when DVC dies: an orphan would write beside the next run."""
+    """Ask Linux to stop this process when DVC dies: an orphan would write beside the next run."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        # Passed on to the stage, which keeps its training before it ends.
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _wait_for_an_earlier_stage() -> None:
+    """Hold a lock of this workspace until this process ends.
+
+    A stage that was told to stop is still saving its training while the next run starts.
+    """
+    if not os.path.isdir(".dvc"):
+        return
+    os.makedirs(".dvc/tmp", exist_ok=True)
+    lock = os.open(".dvc/tmp/stage.lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another stage of this workspace is at work or is stopping: waiting for its end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def run(stage: str, arguments: list[str]) -> None:
@@ -115,13 +140,23 @@ def _hand_over(connection: socket.socket, argv: list[str]) -> int | None:
 
 def _wait(connection: socket.socket, pid: int) -> None:
     """Pass signals on to the stage, and end as it ends."""
+
+    def forward(number: int, _frame: object) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if number == signal.SIGTERM:
+            # A stage that does not obey dies with this process.
+            signal.alarm(SECONDS_TO_STOP)
+
     for number in FORWARDED:
-        signal.signal(number, lambda received, _: os.kill(pid, received))
+        signal.signal(number, forward)
     answer = connection.recv(4)
     if not answer:
         sys.exit(f"error: the process that forked stage {pid} is gone, and the stage with it; run again")
     status = int.from_bytes(answer, "big")
     if os.WIFSIGNALED(status):
+        if os.WTERMSIG(status) == signal.SIGKILL:
+            print(KILLED, file=sys.stderr, flush=True)
         if os.WTERMSIG(status) in FORWARDED:
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))

@@ -20,7 +20,17 @@ from pathlib import Path
 
 SECONDS_IDLE = 30
 # In the order in which the stages need them; a stage that comes early imports the rest by itself.
-LIBRARIES = ["pydantic.main", "yaml", "tqdm", "pandas", "torch", "torch._dynamo", "sklearn.datasets", "seaborn"]
+LIBRARIES = [
+    "pydantic.main",
+    "yaml",
+    "tqdm",
+    "pandas",
+    "torch",
+    "torch._dynamo",
+    "dvc.repo",
+    "sklearn.datasets",
+    "seaborn",
+]
 
 
 def main() -> None:

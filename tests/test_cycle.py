@@ -13,10 +13,16 @@ import pytest
 from stages import cycle
 from stages.data import labelled
 from stages.entry import BadInput
+from stages.interruption import Interruption
 from stages.model.resnet import ARCHITECTURES
 from stages.query.strategies import STRATEGIES
 from stages.training.optimizers import OPTIMIZERS
 from tests.conftest import POOL_SIZE, TEST_SIZE, make_laboratory, read_params, write_params
+
+
+def run(number: int) -> None:
+    """One cycle, whose checkpoint is removed at its end."""
+    cycle.run(number, Interruption())()
 
 
 def change(**changes: object) -> None:
@@ -43,7 +49,7 @@ def results(number: int) -> dict:
 @pytest.mark.parametrize(("arch", "optim"), list(product(ARCHITECTURES, OPTIMIZERS)))
 def test_every_architecture_with_every_optimizer(laboratory: Path, arch: str, optim: str) -> None:
     change(arch=arch, optim=optim)
-    cycle.run(0)
+    run(0)
     assert np.isfinite(pool_after(1)["score"][6:]).all()
     assert results(0)["labels"] == 6
     assert (results(0)["accuracy"] * TEST_SIZE) % 1 == pytest.approx(0)
@@ -52,7 +58,7 @@ def test_every_architecture_with_every_optimizer(laboratory: Path, arch: str, op
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy(laboratory: Path, strategy: str) -> None:
     change(strategy=strategy)
-    cycle.run(0)
+    run(0)
     scores = pool_after(1)["score"][6:]
     assert scores.is_monotonic_decreasing
     assert (results(0)["module_parameters"] > 0) == STRATEGIES[strategy].trains_module
@@ -62,7 +68,7 @@ def test_random_controls_query_the_same_images(laboratory: Path) -> None:
     acquired = []
     for strategy in ("random", "random_without_module"):
         change(strategy=strategy)
-        cycle.run(0)
+        run(0)
         acquired.append(pool_after(1))
     pd.testing.assert_frame_equal(*acquired)
 
@@ -75,22 +81,22 @@ def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
-        cycle.run(number)
+        run(number)
     in_full_run = outputs(2)
     alone = tmp_path / "alone"
     alone.mkdir()
     monkeypatch.chdir(alone)
     make_laboratory()
     shutil.copyfile(laboratory / labelled.path_of(2), labelled.path_of(2))
-    cycle.run(2)
+    run(2)
     assert outputs(2) == in_full_run
 
 
 def test_the_seed_matters(laboratory: Path) -> None:
-    cycle.run(0)
+    run(0)
     before = outputs(0)
     change(seed=1)
-    cycle.run(0)
+    run(0)
     assert outputs(0) != before
 
 
@@ -104,16 +110,16 @@ def test_a_subset_of_the_pool_is_scored_on_request(laboratory: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cycle, "predict", counting)
-        cycle.run(0)
+        run(0)
         change_protocol("query", pool_subset=8)
-        cycle.run(0)
+        run(0)
     assert scored == [TEST_SIZE, POOL_SIZE - 6, TEST_SIZE, 8]
 
 
 def test_the_last_query_takes_what_is_left(laboratory: Path) -> None:
     change_protocol("query", labels=17)
     for number in range(3):
-        cycle.run(number)
+        run(number)
     last = pd.read_csv(labelled.path_of(3))
     assert sorted(last["index"]) == list(range(POOL_SIZE))
     assert results(2)["labels"] == POOL_SIZE
@@ -126,7 +132,7 @@ def test_divergence_says_what_diverged_and_leaves_the_files(laboratory: Path) ->
     params["protocols"]["demo"]["training"]["epochs"] = 4
     write_params({**params, "optim": "adam"})
     with pytest.raises(BadInput) as error:
-        cycle.run(0)
+        run(0)
     for part in ("the loss is nan in epoch", "of cycle 0", "optim = 'adam'", "optimizers.adam.lr = 1e+30"):
         assert part in str(error.value)
     assert labelled.path_of(0).exists()
@@ -141,7 +147,7 @@ def test_divergence_in_the_very_last_step_is_noticed(laboratory: Path, strategy:
     params["protocols"]["demo"]["training"]["batch_size"] = 6
     write_params({**params, "strategy": strategy})
     with pytest.raises(BadInput, match="training diverged: outputs are no finite numbers after epoch 1 of cycle 0"):
-        cycle.run(0)
+        run(0)
     assert not cycle.RESULTS.exists()
 
 
@@ -150,17 +156,17 @@ def test_a_bad_index_file_stops_before_training(laboratory: Path, monkeypatch: p
     text = labelled.path_of(0).read_text().replace("\n5,0", "\n4,0")
     labelled.path_of(0).write_text(text)
     with pytest.raises(BadInput, match="index 4 stands there twice"):
-        cycle.run(0)
+        run(0)
 
 
 def test_an_unknown_device_is_refused(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AL_LAB_DEVICE", "tpu")
     with pytest.raises(BadInput, match=r"AL_LAB_DEVICE = 'tpu': choose from .*cpu"):
-        cycle.run(0)
+        run(0)
 
 
 def test_costs_are_measured_and_kept_apart(laboratory: Path) -> None:
-    cycle.run(0)
+    run(0)
     costs = json.loads((cycle.COSTS / "0.json").read_text())
     assert all(costs[name] > 0 for name in ("training_seconds", "evaluation_seconds", "query_seconds"))
     assert costs["images_per_second"] == pytest.approx(6 / costs["training_seconds"])

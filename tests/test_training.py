@@ -10,6 +10,7 @@ from stages.data.prepared import Statistics
 from stages.model import loss_prediction, resnet
 from stages.training import optimizers
 from stages.training.batches import Normaliser, TrainingBatches
+from stages.training.checkpoint import Checkpoint
 from stages.training.prediction import predict
 from stages.training.train import Diverged, Epoch, train
 
@@ -36,12 +37,15 @@ def fit(
     network: torch.nn.Module | None = None,
     precision: torch.dtype = torch.float32,
     is_compiled: bool = False,
+    optimizer: str = "sgd",
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[torch.nn.Module, loss_prediction.LossPrediction | None, list[Epoch]]:
     """Train a network, a narrow ResNet-18 by default; return it, the module and what each epoch reported."""
     network = network or resnet.build("resnet18", 10, 4, 0, precision)
     module = loss_prediction.build(network.stage_channels, 8, seed=0) if with_module else None
     parameters = [*network.parameters(), *(module.parameters() if module else ())]
-    optimizer = optimizers.build("sgd", SimpleNamespace(**{**vars(SGD), "lr": lr}), parameters)
+    settings = SimpleNamespace(**{**vars(SGD), "lr": lr}) if optimizer == "sgd" else SimpleNamespace(lr=lr)
+    optimizer = optimizers.build(optimizer, settings, parameters)
     seen = []
 
     def epoch_seed(epoch: int) -> int:
@@ -58,6 +62,7 @@ def fit(
         SimpleNamespace(margin=1.0, weight=1.0, detach_epoch=detach_epoch),
         epoch_seed,
         seen.append,
+        checkpoint,
         is_compiled,
     )
     return network, module, seen

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.data.dataset import Dataset, Split
+from stages.data.files import replaced
 from stages.entry import BadInput
 from stages.progress import Progress
 
@@ -104,13 +105,14 @@ def _copy(source: Path, names: set[str], target: Path) -> Iterator[str]:
         folder = nested if nested.is_dir() else source
         for name in sorted(names):
             if (folder / name).is_file():
-                shutil.copyfile(folder / name, target / name)
+                with open(folder / name, "rb") as file, replaced(target / name) as out:
+                    shutil.copyfileobj(file, out)
                 yield name
         return
     with tarfile.open(source) as archive:
         for member in archive:
             name = Path(member.name).name
             if member.isfile() and name in names:
-                with open(target / name, "wb") as out:
+                with replaced(target / name) as out:
                     shutil.copyfileobj(archive.extractfile(member), out)
                 yield name

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from stages.data.dataset import Dataset, Split
+from stages.data.files import write_array
 
 TEST_IMAGES = 500
 LEVELS = 16  # the darkest ink of a pixel
@@ -15,10 +16,9 @@ ENLARGEMENT = 4  # 8×8 to 32×32
 
 def fetch(raw: Path) -> None:
     """Write the images (float64 (1797, 8, 8), 0 … 16) and labels as scikit-learn gives them."""
-    raw.mkdir(parents=True, exist_ok=True)
     bunch = load_digits()
-    np.save(raw / "images.npy", bunch.images)
-    np.save(raw / "labels.npy", bunch.target.astype(np.int64))
+    write_array(raw / "images.npy", bunch.images)
+    write_array(raw / "labels.npy", bunch.target.astype(np.int64))
 
 
 def read(raw: Path) -> Dataset:

@@ -2,18 +2,48 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that is either absent or complete afterwards, whenever the process dies.
+
+    It has a temporary name beside ``path`` until all of it is on disk; an error leaves nothing of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+    """Write the parts one after the other."""
+    with replaced(path) as file:
+        for part in parts:
+            file.write(part)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that is either absent or complete, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    """Write a text file in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file."""
+    with replaced(path) as file:
+        np.save(file, array)
 
 
 def write_json(path: Path, values: dict) -> None:

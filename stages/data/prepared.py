@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.data.dataset import Dataset, Split
-from stages.data.files import write_json
+from stages.data.files import write_array, write_json
 
 FOLDER = Path("data/prepared")
 
@@ -27,8 +27,8 @@ def write(dataset: Dataset, folder: Path = FOLDER) -> None:
     for name, split in (("train", dataset.train), ("test", dataset.test)):
         if len(split.images) != len(split.labels):
             raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
-        np.save(folder / f"{name}_images.npy", np.ascontiguousarray(split.images))
-        np.save(folder / f"{name}_labels.npy", split.labels)
+        write_array(folder / f"{name}_images.npy", split.images)
+        write_array(folder / f"{name}_labels.npy", split.labels)
     mean, std = channel_statistics(dataset.train.images)
     write_json(
         folder / "statistics.json",

@@ -13,6 +13,9 @@ from dvc.scm import SCMError
 from stages import entry
 from stages.report.figures import draw_curve
 
+# What a result depends on beside commit and params, as the costs files record it.
+ENVIRONMENT = ("device", "instructions", "threads", "torch", "precision", "compiled")
+
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
@@ -33,8 +36,29 @@ def main() -> None:
     }
     print("\nSummary, after the last cycle\n")
     print(pd.DataFrame(summaries).map(_round).to_string())
+    for line in differing_environments({name: _costs(name) for name in arguments.experiments}):
+        print(f"warning: {line}")
     draw_curve(curves, "accuracy", "Accuracy vs. budget", "test accuracy", arguments.out)
     print(f"\nPicture: {arguments.out}")
+
+
+def differing_environments(costs: dict[str, pd.DataFrame]) -> list[str]:
+    """What the runs were not computed alike with, a line each; none where they are comparable.
+
+    Args:
+        costs: plots/costs.csv of each run, by its name.
+    """
+    lines = []
+    for fact in ENVIRONMENT:
+        values = {name: sorted(set(table[fact].astype(str))) for name, table in costs.items()}
+        if len({tuple(value) for value in values.values()}) > 1 or any(len(value) > 1 for value in values.values()):
+            named = "; ".join(f"{name} {' and '.join(value)}" for name, value in values.items())
+            lines.append(f"not all computed with the same {fact}, which alone changes results ({named})")
+    return lines
+
+
+def _costs(name: str) -> pd.DataFrame:
+    return pd.read_csv(StringIO(_read("plots/costs.csv", name)))
 
 
 def _read(path: str, revision: str) -> str:

@@ -11,6 +11,8 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
+from stages.data.files import replaced
+
 
 def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: Path) -> None:
     """Write a PNG of one measure against the labelled images, a line a run.
@@ -26,6 +28,6 @@ def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: 
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.legend(title=None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replaced(path) as file:
+        figure.savefig(file, dpi=150, format="png")
     plt.close(figure)

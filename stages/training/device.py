@@ -76,6 +76,12 @@ def describe(device: torch.device) -> dict[str, str | int]:
     }
 
 
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error of PyTorch, oneDNN or Python means that memory ran out."""
+    said = ("can't allocate memory", "not enough memory", "could not create a memory", "Unable to allocate")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in said)
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Highest memory in use so far, in MB: the card's on CUDA, else the process's."""
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else peak_resident_mb()

@@ -1,0 +1,343 @@
+"""What can go wrong, really done: processes killed, disks filled, files corrupted. Alone: make faults
+
+Each fault happens to a copy of one finished run whose seed is then changed: its two cycles must be computed
+anew, through the fault, with the results of a run that nothing happened to.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages import verify
+from tests.conftest import Clone, cycles
+
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="kills and mounts as on Linux")]
+can_mount = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+
+# Long enough to be killed in the middle: some seconds a cycle.
+SLOW = {"protocol": "demo", "protocols.demo.width": 4, "protocols.demo.training.epochs": 60}
+SETTINGS = [word for key, value in SLOW.items() for word in ("-S", f"{key}={value}")] + ["-S", cycles(2)]
+
+
+def results(clone: Clone) -> dict[str, str]:
+    """The hashes of what does not differ from run to run."""
+    return {path: md5 for path, md5 in clone.output_hashes().items() if "costs" not in path}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A finished run with seed 0."""
+    clone = Clone(tmp_path_factory.mktemp("finished"))
+    clone("dvc", "exp", "run", "--quiet", *SETTINGS)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def unbroken(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The results with seed 1 of a run that nothing happens to."""
+    clone = copy_of(finished, tmp_path_factory.mktemp("unbroken"))
+    clone("dvc", "repro")
+    return results(clone)
+
+
+@pytest.fixture
+def clone(finished: Clone, tmp_path: Path) -> Clone:
+    """A copy of the finished run, cache and all, that is to run with seed 1."""
+    return copy_of(finished, tmp_path)
+
+
+def copy_of(clone: Clone, folder: Path) -> Clone:
+    other = copy(clone)
+    other.folder = folder / "clone"
+    shutil.copytree(clone.folder, other.folder, symlinks=True)
+    params = other.folder / "params.yaml"
+    params.write_text(params.read_text().replace("\nseed: 0", "\nseed: 1"))
+    return other
+
+
+@contextmanager
+def running(clone: Clone, until: str) -> Iterator[subprocess.Popen]:
+    """`dvc repro` once it has printed a text, and then saved a checkpoint."""
+    with subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=clone.folder,
+        env=clone.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        while until not in (line := process.stdout.readline()):
+            assert line, f"it ended before {until!r}"
+        deadline = time.monotonic() + 30
+        while not checkpoints(clone):
+            assert time.monotonic() < deadline, "no checkpoint was saved"
+            time.sleep(0.01)
+        yield process
+
+
+def checkpoints(clone: Clone) -> list[Path]:
+    return sorted((clone.folder / "scratch").glob("cycle-*.pt"))
+
+
+def stages_of(clone: Clone) -> list[psutil.Process]:
+    """Processes at work in the folder of a clone."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == clone.folder:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def goes_on_to(clone: Clone, expected: dict[str, str], *, from_checkpoint: bool = True) -> str:
+    """Run again: it must end with the results expected, no checkpoint left and nothing to do."""
+    log = clone("dvc", "repro")
+    assert ("going on from the checkpoint" in log) == from_checkpoint, log
+    assert results(clone) == expected
+    assert checkpoints(clone) == []
+    assert "Running stage" not in clone("dvc", "repro")
+    return log
+
+
+def test_sigkill_of_dvc_and_stage(clone: Clone, unbroken: dict) -> None:
+    with running(clone, until="launch cycle 1") as process:
+        os.killpg(process.pid, signal.SIGKILL)
+    log = goes_on_to(clone, unbroken)
+    assert "Running stage 'cycle@0'" not in log, "cycle 0 is finished"
+
+
+def test_sigkill_of_dvc_alone_leaves_no_orphan(clone: Clone, unbroken: dict) -> None:
+    with running(clone, until="launch cycle 0") as process:
+        process.kill()
+        goes_on_to(clone, unbroken)  # at once, beside what is left of the first run
+        assert "stopped by SIGTERM: training is kept" in process.stdout.read()
+    assert stages_of(clone) == []
+
+
+def test_sigkill_of_the_stage_alone(clone: Clone, unbroken: dict) -> None:
+    with running(clone, until="launch cycle 0") as process:
+        launcher = next(p for p in stages_of(clone) if "stages.launch" in p.cmdline())
+        next(p for p in stages_of(clone) if "stages.warm" in p.cmdline() and p != launcher).kill()
+        printed = process.stdout.read()
+    assert process.returncode != 0
+    assert "error: the stage was killed (SIGKILL)" in printed
+    assert "training.batch_size" in printed
+    goes_on_to(clone, unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_stops_within_an_epoch(clone: Clone, unbroken: dict, number: signal.Signals) -> None:
+    with running(clone, until="launch cycle 0") as process:
+        os.killpg(process.pid, number)
+        printed = process.stdout.read()
+    assert process.returncode != 0
+    assert f"error: stopped by {number.name}: training is kept in" in printed
+    assert "Traceback" not in printed
+    goes_on_to(clone, unbroken)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "foreign"])
+def test_a_bad_checkpoint_is_ignored(clone: Clone, unbroken: dict, damage: str) -> None:
+    with running(clone, until="launch cycle 0") as process:
+        os.killpg(process.pid, signal.SIGKILL)
+    (file,) = checkpoints(clone)
+    content = file.read_bytes()
+    if damage == "foreign":
+        # That of another seed, under this one's name.
+        params = clone.folder / "params.yaml"
+        params.write_text(params.read_text().replace("\nseed: 1", "\nseed: 2"))
+        file.unlink()
+        with running(clone, until="launch cycle 0") as process:
+            os.killpg(process.pid, signal.SIGKILL)
+        params.write_text(params.read_text().replace("\nseed: 2", "\nseed: 1"))
+        checkpoints(clone)[0].rename(file)
+    else:
+        file.write_bytes(content[:-100] if damage == "truncated" else os.urandom(len(content)))
+    reason = "belongs to another training" if damage == "foreign" else "is truncated or damaged"
+    log = goes_on_to(clone, unbroken, from_checkpoint=False)
+    assert f"{file.relative_to(clone.folder)} is ignored" in log.replace(f"{clone.folder}/", "")
+    assert reason in log
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own that is soon full."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def make_room(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
+
+
+@can_mount
+def test_a_full_cache_is_an_error_and_the_run_completes_later(finished: Clone, tmp_path: Path) -> None:
+    fresh = Clone(tmp_path)
+    shutil.copyfile(finished.folder / "params.yaml", fresh.folder / "params.yaml")
+    with small_disk(tmp_path / "cache", megabytes=4) as disk:
+        fresh("dvc", "cache", "dir", "--local", str(disk))
+        printed = fresh("dvc", "exp", "run", "--name", "full", fails=True)
+        assert f"the disk of DVC's cache ({disk}" in printed
+        assert "free some and run again" in printed
+        assert "full" not in fresh("dvc", "exp", "list", "--name-only").split(), "nothing is published"
+        make_room(disk)
+        fresh("dvc", "repro")
+        assert results(fresh) == results(finished)
+        assert "all are intact" in fresh("python", "-m", "stages.verify")
+
+
+@can_mount
+def test_a_full_workspace_is_an_error_and_the_run_completes_later(finished: Clone, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=8) as disk:
+        fresh = Clone(disk)
+        shutil.copyfile(finished.folder / "params.yaml", fresh.folder / "params.yaml")
+        printed = fresh("dvc", "repro", fails=True)
+        assert "no space left on the disk of" in printed
+        assert "Traceback" not in printed
+        make_room(disk)
+        fresh("dvc", "repro")
+        assert results(fresh) == results(finished)
+
+
+@pytest.mark.parametrize("output", ["data/labelled/1.csv", "data/prepared/train_labels.npy", "data/raw"])
+def test_a_flipped_byte_in_the_cache_is_found_and_repaired(clone: Clone, output: str) -> None:
+    clone("git", "checkout", "params.yaml", "--quiet")
+    clone("dvc", "exp", "run", "--quiet", "--name", "kept", *SETTINGS)
+    assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
+    here = os.getcwd()
+    os.chdir(clone.folder)
+    try:
+        broken = next(item for item in verify.objects_of("workspace") if item.output == output)
+    finally:
+        os.chdir(here)
+    content = bytearray(broken.file.read_bytes())
+    content[len(content) // 2] ^= 1
+    broken.file.chmod(0o644)
+    broken.file.write_bytes(content)
+    broken.file.chmod(0o444)
+    assert "up to date" in clone("dvc", "status"), "DVC trusts it"
+    printed = clone("python", "-m", "stages.verify", "kept", fails=True)
+    assert f"workspace: {output} was changed in the cache" in printed
+    assert f"kept: {output} was changed in the cache" in printed
+    repair = next(line.partition("repair: ")[2] for line in printed.splitlines() if "repair: " in line)
+    clone("sh", "-c", repair)
+    assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
+
+
+def test_a_stale_lock_of_dvc_is_passed(clone: Clone, unbroken: dict) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock = {str(clone.folder / "data/labelled/1.csv"): {"write": {"pid": gone.pid, "cmd": "dvc repro"}, "read": []}}
+    (clone.folder / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    (clone.folder / ".dvc/tmp/lock").write_text("")
+    goes_on_to(clone, unbroken, from_checkpoint=False)
+
+
+def test_a_corrupt_lock_of_dvc_is_named(clone: Clone, unbroken: dict) -> None:
+    lock = clone.folder / ".dvc/tmp/rwlock"
+    lock.write_text('{"data/labe')
+    assert str(lock.relative_to(clone.folder)) in clone("dvc", "repro", fails=True)
+    lock.unlink()
+    goes_on_to(clone, unbroken, from_checkpoint=False)
+
+
+def test_two_runs_at_once_end_as_one(clone: Clone, unbroken: dict) -> None:
+    with running(clone, until="launch cycle 0") as first:
+        second = subprocess.run(
+            ["dvc", "repro"], cwd=clone.folder, env=clone.environment, text=True, capture_output=True
+        )
+        first.stdout.read()
+    assert 0 in (first.returncode, second.returncode), second.stdout + second.stderr
+    goes_on_to(clone, unbroken, from_checkpoint=False)
+
+
+@pytest.mark.parametrize("archive", ["truncated", "no archive"])
+def test_a_bad_archive_touches_nothing(clone: Clone, tmp_path: Path, archive: str) -> None:
+    source = tmp_path / "cifar-10-python.tar.gz"
+    content = subprocess.run(["tar", "cz", "-C", str(clone.folder), "stages"], stdout=subprocess.PIPE).stdout
+    source.write_bytes(content[: len(content) // 2] if archive == "truncated" else b"no archive" * 100)
+    clone.environment = {**clone.environment, "AL_LAB_CIFAR10": str(source)}
+    before = clone.output_hashes()
+    printed = clone("dvc", "exp", "run", "-S", "protocol=cpu", fails=True)
+    assert f"error: {source}: broken or truncated" in printed
+    assert clone.output_hashes() == before
+
+
+def test_lack_of_memory_names_what_to_change(clone: Clone) -> None:
+    printed = clone("dvc", "exp", "run", "-S", "protocols.demo.width=300000", fails=True)
+    assert "error: out of memory on cpu in cycle 0, with protocols.demo.training.batch_size = 16" in printed
+    assert "finished cycles are kept" in printed
+
+
+# A value that is right nowhere: no number, no name, no list of numbers.
+NONSENSE = st.one_of(
+    st.just(-1),
+    st.just(float("nan")),
+    st.just(float("inf")),
+    st.text("xyz", min_size=1, max_size=5),
+    st.just([]),
+    st.just({"unknown": 1}),
+)
+
+
+def leaves(values: object, path: tuple = ()) -> Iterator[tuple]:
+    """The keys of all values of params.yaml that are no mapping, as paths."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from leaves(value, (*path, key))
+    elif path[0] != "cycles":
+        yield path
+
+
+PARAMS = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(path=st.sampled_from(sorted(leaves(PARAMS))), value=NONSENSE)
+def test_bad_params_are_refused_and_touch_nothing(finished: Clone, path: tuple, value: object) -> None:
+    params = yaml.safe_load((finished.folder / "params.yaml").read_text())
+    block = params
+    for key in path[:-1]:
+        block = block[key]
+    block[path[-1]] = value
+    folder = finished.folder.parent / "bad"
+    if not folder.exists():
+        shutil.copytree(finished.folder, folder, symlinks=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    before = {
+        file: file.stat().st_mtime_ns for name in ("data", "metrics", "plots") for file in (folder / name).rglob("*")
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.launch", "cold_start"],
+        cwd=folder,
+        env=finished.environment,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert ".".join(path) in done.stderr
+    after = {
+        file: file.stat().st_mtime_ns for name in ("data", "metrics", "plots") for file in (folder / name).rglob("*")
+    }
+    assert after == before
