@@ -4,6 +4,7 @@ Writes a million random 32×32 images (3 GB) to disk, scores them through a memo
 and prints the speed and the peak of resident memory.
 """
 
+import os
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -11,7 +12,6 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-import torch
 
 from bench import machine
 from stages import entry
@@ -24,6 +24,7 @@ from stages.training.batches import Normaliser
 from stages.training.prediction import predict
 
 LABELLED = 1_000
+PART = 10_000
 
 
 def main() -> None:
@@ -34,16 +35,16 @@ def main() -> None:
     options = parser.parse_args()
 
     device = devices.choose()
-    network = resnet.build("resnet18", 10, options.width, seed=0, precision=devices.precision_of("bfloat16", device))
+    network = resnet.build("resnet18", 10, options.width, seed=0)
     module = loss_prediction.build(network.stage_channels, 128, seed=0).to(device)
     network = resnet.folded(network.to(device))
     half = np.full(3, 0.5, dtype=np.float32)
     normalise = Normaliser(Statistics(half, half, []), device)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "pool.npy"
-        _write(path, options.images)
-        before = devices.peak_resident_mb()
+        write_pool(path, options.images)
         pool = np.load(path, mmap_mode="r")
+        before = devices.peak_resident_mb()
         candidates = unlabelled(len(pool), np.arange(LABELLED))
         bar = Progress("scoring the pool", len(candidates), "images")
         started = perf_counter()
@@ -57,7 +58,7 @@ def main() -> None:
             {
                 "images": [f"{options.images:,}"],
                 "on disk, MB": [f"{pool.nbytes / 1e6:,.0f}"],
-                "resident before, MB": [f"{before:,.0f}"],
+                "peak resident before, MB": [f"{before:,.0f}"],
                 "peak resident, MB": [f"{devices.peak_resident_mb():,.0f}"],
                 "seconds": [f"{seconds:,.0f}"],
                 "images/s": [f"{len(candidates) / seconds:,.0f}"],
@@ -67,15 +68,18 @@ def main() -> None:
     )
 
 
-def _write(path: Path, images: int) -> None:
-    """Random pixels, written in parts that hold little memory."""
-    pool = np.lib.format.open_memmap(path, "w+", np.uint8, (images, 32, 32, 3))
+def write_pool(path: Path, images: int) -> None:
+    """Random pixels as a .npy file, written in parts and then dropped from memory, so that they are read from disk."""
     draw = np.random.default_rng(0)
-    for start in range(0, images, 10_000):
-        part = pool[start : start + 10_000]
-        part[:] = draw.integers(0, 256, part.shape, dtype=np.uint8)
+    with open(path, "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (images, 32, 32, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, images, PART):
+            file.write(draw.integers(0, 256, (min(PART, images - start), 32, 32, 3), dtype=np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     entry.run(main)

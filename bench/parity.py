@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="pairs of runs (at least 3)")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
-    parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
     parser.add_argument("--compile", action="store_true", help="compile our training")
     options = parser.parse_args()
     if options.seeds < 3:
@@ -125,7 +125,7 @@ def main() -> None:
         "Accuracy against the usual loop",
         table,
         [
-            f"{machine.heading(device)}; ours in {str(precision).removeprefix('torch.')}, "
+            f"{machine.heading(device)}; ours in {devices.name_of(precision, device)}, "
             f"{'compiled' if is_compiled else 'eager'}.",
             f"ResNet-18 of width {options.width}, {LABELS:,} labels, {options.epochs} epochs of SGD in batches of "
             f"{BATCH_SIZE}.",

@@ -76,7 +76,7 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
 
     environment = {
         **devices.describe(device),
-        "precision": str(precision).removeprefix("torch."),
+        "precision": devices.name_of(precision, device),
         "compiled": is_compiled,
     }
     indices = pool["index"].to_numpy()
@@ -91,11 +91,10 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
         model = _fresh_model(settings, cycle, device, precision, statistics, interruption)
         compile_seconds = _fit(model, settings, cycle, labelled_split, checkpoint, is_compiled)
         clock.append(perf_counter())
-        parameters = resnet.count_parameters(model.network)
-        model = model._replace(network=resnet.folded(model.network))
         accuracy = _test(model, settings, cycle, test_split)
         clock.append(perf_counter())
-        acquired, scores = _query(model, settings, cycle, train_split.images, indices)
+        scorer = model._replace(network=resnet.folded(model.network))
+        acquired, scores = _query(scorer, settings, cycle, train_split.images, indices)
         clock.append(perf_counter())
     except Diverged as error:
         raise entry.BadInput(
@@ -121,7 +120,7 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
             "labels": len(pool),
             "accuracy": accuracy,
             "test_images": len(test_split.labels),
-            "parameters": parameters,
+            "parameters": resnet.count_parameters(model.network),
             "module_parameters": resnet.count_parameters(model.module) if model.module else 0,
         },
     )

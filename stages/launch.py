@@ -2,8 +2,8 @@
 
 The stage runs in a process that has its libraries loaded already: importing PyTorch takes as long as a
 small cycle. The first stage of a run starts a process that imports the libraries once, and this and every
-later stage is forked from it (``stages.warm``). What a stage computes does not depend on it: where that
-process cannot be had, the stage runs right here.
+later stage is forked from it (``stages.warm``). No result depends on it: where that process cannot be had,
+the stage runs right here.
 
 This file and the check are no dependencies of any stage: they can stop a run but never alter one, so a new
 rule retrains nothing.
@@ -28,6 +28,7 @@ from pathlib import Path
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SECONDS_TO_START = 5
+LONGEST_SOCKET_PATH = 107
 SECONDS_TO_STOP = 60
 KILLED = (
     "error: the stage was killed (SIGKILL), by somebody or by the system for want of memory: then choose a smaller "
@@ -86,6 +87,7 @@ def socket_path() -> Path:
     Another environment, installation, CPU affinity, limit or priority is another process: a forked
     stage is in all of them like one that was started here.
     """
+    ignored = [number for number in FORWARDED if signal.getsignal(number) is signal.SIG_IGN]
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     umask = os.umask(0o077)
     os.umask(umask)
@@ -94,7 +96,8 @@ def socket_path() -> Path:
         sys.executable,
         os.stat(sysconfig.get_path("purelib")).st_mtime_ns,
         sorted(os.sched_getaffinity(0)),
-        [os.nice(0), umask, limits],
+        [os.nice(0), umask, limits, ignored, os.getgid(), os.getgroups()],
+        [Path(__file__).with_name(name).read_text() for name in ("launch.py", "warm.py")],
     ]
     key = hashlib.sha256(json.dumps(inherited).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"al-lab-{os.getuid()}" / key
@@ -109,8 +112,10 @@ def _connect() -> socket.socket | None:
         return None
     if path.parent.stat().st_uid != os.getuid():
         return None
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        return None
     give_up = time.monotonic() + SECONDS_TO_START
-    started = False
+    server = None
     while time.monotonic() < give_up:
         connection = socket.socket(socket.AF_UNIX)
         try:
@@ -118,11 +123,13 @@ def _connect() -> socket.socket | None:
             return connection
         except OSError:
             connection.close()
-        if not started:
+        if server is not None and server.poll():
+            return None
+        # Status 0: another one was there, which can have ended since.
+        if server is None or server.returncode == 0:
             command = [sys.executable, "-m", "stages.warm", str(path)]
             silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-            subprocess.Popen(command, start_new_session=True, **silent)
-            started = True
+            server = subprocess.Popen(command, start_new_session=True, **silent)
         time.sleep(0.01)
     return None
 
@@ -149,7 +156,8 @@ def _wait(connection: socket.socket, pid: int) -> None:
             signal.alarm(SECONDS_TO_STOP)
 
     for number in FORWARDED:
-        signal.signal(number, forward)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as of SIGHUP under nohup
+            signal.signal(number, forward)
     answer = connection.recv(4)
     if not answer:
         sys.exit(f"error: the process that forked stage {pid} is gone, and the stage with it; run again")

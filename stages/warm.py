@@ -54,6 +54,7 @@ def main() -> None:
         _serve(listener)
     finally:
         path.unlink(missing_ok=True)
+        os._exit(0)  # without the interpreter's long farewell, in which the lock would still be held
 
 
 def _serve(listener: socket.socket) -> None:
@@ -64,10 +65,12 @@ def _serve(listener: socket.socket) -> None:
         while True:
             events = selector.select(0 if libraries else SECONDS_IDLE)
             for key, _ in events:
-                if key.fileobj is listener:
-                    _accept(listener, selector)
-                else:
+                # Of a stage and whoever waits for it, both can end at once: the first of the two ends both.
+                if key.data and selector.get_map().get(key.fd) is key:
                     _end(*key.data, selector)
+            # Last, since it gives away the numbers of files that were closed above.
+            if any(key.fileobj is listener for key, _ in events):
+                _accept(listener, selector)
             if libraries:
                 with suppress(Exception):  # the stage that needs it says what is wrong with it
                     importlib.import_module(libraries.pop(0))
@@ -78,10 +81,18 @@ def _serve(listener: socket.socket) -> None:
 def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
     connection, _ = listener.accept()
     connection.settimeout(1)
+    streams, content = [], b""
     try:
         size, streams, _, _ = socket.recv_fds(connection, 4, 3)
-        request = json.loads(connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
-    except (OSError, ValueError):
+        while len(content) < int.from_bytes(size, "big"):
+            part = connection.recv(2**16)
+            if not part:
+                raise EOFError
+            content += part
+        request = json.loads(content)
+    except (OSError, EOFError, ValueError):
+        for stream in streams:
+            os.close(stream)
         connection.close()
         return
     pid = os.fork()
@@ -122,6 +133,9 @@ def _become_stage(request: dict, streams: list[int], connection: socket.socket) 
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # They were opened on nothing, hence as if on a file.
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])

@@ -1,6 +1,7 @@
 """A stage that is forked from the warm process is like one that was started by itself."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -150,6 +151,15 @@ def test_without_a_warm_process_the_stage_runs_by_itself(stage, tmp_path: Path) 
     assert process.returncode == 0
 
 
+def test_a_path_too_long_for_a_socket_is_no_delay(stage, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    process = stage("import os; print(os.getppid())", env={**os.environ, "TMPDIR": str(folder)})
+    started = time.monotonic()
+    assert process.communicate()[0] == f"{os.getpid()}\n"
+    assert time.monotonic() - started < launch.SECONDS_TO_START
+
+
 def test_another_environment_or_limit_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     before = launch.socket_path()
     assert launch.socket_path() == before
@@ -157,3 +167,10 @@ def test_another_environment_or_limit_is_another_process(monkeypatch: pytest.Mon
     assert launch.socket_path() == before
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert launch.socket_path() != before
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if soft else 1024, hard))
+    try:
+        assert launch.socket_path() != before
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -1,5 +1,9 @@
 """Faster ways to the same numbers: rounding, folding, compiling and the fallbacks from them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from bench import million
 from stages.model import resnet
 from stages.model.convolution import Convolution, by_matmul
 from stages.training import device as devices
 from stages.training.batches import Normaliser
 from stages.training.prediction import predict
+from tests.conftest import ROOT
 from tests.test_training import STATISTICS, fit, images, same
 
 CPU = torch.device("cpu")
@@ -109,9 +115,13 @@ def test_bfloat16_falls_back_where_there_are_no_units(
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
     assert not devices.can_compile(CPU)
-    assert "no C++ compiler (no-such-compiler)" in capsys.readouterr().out
+    assert "not compiled: this machine has no no-such-compiler\n" in capsys.readouterr().out
+    monkeypatch.undo()
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/nowhere")
+    assert not devices.can_compile(CPU)
+    assert "no /nowhere/Python.h" in capsys.readouterr().out
 
 
 def test_training_in_bfloat16_learns_and_repeats() -> None:
@@ -127,10 +137,11 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stage_channels = [4]
-        self.conv, self.fc = Convolution(3, 4, 3, 2, torch.float32), nn.Linear(4, 10)
+        self.conv, self.norm = Convolution(3, 4, 3, 2, torch.float32), nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 10)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        feature = torch.relu(self.conv(x))
+        feature = torch.relu_(self.norm(self.conv(x)))
         return self.fc(feature.mean(dim=(2, 3))), [feature]
 
 
@@ -153,7 +164,29 @@ def test_compiled_training_is_the_same_up_to_rounding_and_repeats() -> None:
     compiled, epochs = train(True)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1, "the detachment compiles nothing anew"
     eager, expected = train(False)
-    for ours, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
+    # running statistics included
+    for ours, theirs in zip(compiled.state_dict().values(), eager.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
     assert [epoch.loss for epoch in epochs] == pytest.approx([epoch.loss for epoch in expected], rel=1e-3)
     assert same(compiled, train(True)[0])
+
+
+def test_a_pool_on_disk_does_not_become_resident(tmp_path: Path) -> None:
+    # In a process of its own, whose peak is of this alone. 120 MB on disk, of which a batch is held at a time.
+    million.write_pool(tmp_path / "pool.npy", 40_000)
+    script = f"""
+import numpy as np, torch
+from stages.training.device import peak_resident_mb
+from stages.training.prediction import predict
+network = torch.nn.Module()
+network.forward = lambda images: (images.mean(dim=(1, 2, 3))[:, None], [])
+normalise = lambda images: images.float()
+pool = np.load({str(tmp_path / "pool.npy")!r}, mmap_mode="r")
+run = lambda count: predict(network, None, pool, np.arange(count), normalise, torch.device("cpu"), lambda n: None)
+run(1_000)
+before = peak_resident_mb()
+assert len(run(40_000).logits) == 40_000
+print(peak_resident_mb() - before)
+"""
+    grown = float(subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True))
+    assert grown < 30, "MB, of a file of 123"

@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 class Convolution(nn.Conv2d):
-    """A convolution whose inputs and weights are rounded to ``precision``, and its output to the input's dtype.
+    """A convolution that runs in ``precision``: its inputs, weights and output, and their gradients, are rounded to it.
 
-    Only the convolutions are rounded: batch norm, sums and losses around them stay in float32, which
-    scatters the accuracy less than bfloat16 throughout. Sums run in float32 in either precision.
+    The convolutions alone are rounded: its sums, batch norm, additions and losses stay in float32, which
+    scatters the accuracy less than bfloat16 throughout.
 
     Args:
         channels, outgoing: of input and output.

@@ -3,8 +3,11 @@
 import os
 import platform
 import resource
+import shlex
 import shutil
 import sys
+import sysconfig
+from pathlib import Path
 
 import torch
 
@@ -48,13 +51,25 @@ def precision_of(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
+def name_of(precision: torch.dtype, device: torch.device) -> str:
+    """The precision that convolutions run in: on an NVIDIA GPU PyTorch runs those of float32 as TF32."""
+    is_tf32 = precision == torch.float32 and device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return "tf32" if is_tf32 else str(precision).removeprefix("torch.")
+
+
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile finds what it needs; a line says what is missing."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        print(f"not compiled: this machine has no C++ compiler ({compiler})")
+    if device.type not in ("cpu", "cuda"):
+        print(f"not compiled: {device.type} is not supported")
         return False
-    return device.type in ("cpu", "cuda")
+    # C++ for the CPU; C for the launchers of CUDA's kernels. Both include Python's headers.
+    variable, default = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc")
+    compiler = shlex.split(os.environ.get(variable, default))[0]
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    missing = [what for what, found in ((compiler, shutil.which(compiler)), (header, header.exists())) if not found]
+    if missing:
+        print(f"not compiled: this machine has no {' and no '.join(map(str, missing))}")
+    return not missing
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -89,8 +104,12 @@ def peak_memory_mb(device: torch.device) -> float:
 
 def peak_resident_mb() -> float:
     """Highest resident memory of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Unlike getrusage's, it does not start at what the parent process had.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # bytes on macOS, units of 1,024 bytes on Linux
     return (peak if sys.platform == "darwin" else peak * 1024) / 1e6
 
 

@@ -33,21 +33,24 @@ def predict(
 
     Args:
         images: uint8 (pool, size, size, 3), may be memory-mapped: one batch is held at a time.
+        indices: int64 (n,), at least one.
         on_batch: called with the number of images of each batch that is done.
     """
     # The batch norm's running statistics: an image's score must not depend on its neighbours.
     network.eval()
-    logits, losses = [], []
-    for batch in np.array_split(indices, range(BATCH_SIZE, len(indices), BATCH_SIZE)):
-        output, features = network(normalise(torch.from_numpy(images[batch]).to(device)))
-        logits.append(output)
-        if module is not None:
-            losses.append(module(features))
+    # All outputs in one piece from the start: kept one by one between the temporaries of each batch, they
+    # would keep the memory of those from being used again.
+    outputs = []
+    for start in range(0, len(indices), BATCH_SIZE):
+        batch = indices[start : start + BATCH_SIZE]
+        logits, features = network(normalise(torch.from_numpy(images[batch]).to(device)))
+        parts = [logits] if module is None else [logits, module(features)]
+        outputs = outputs or [torch.empty(len(indices), *part.shape[1:], device=device) for part in parts]
+        for output, part in zip(outputs, parts, strict=True):
+            output[start : start + len(batch)] = part
         if isinstance(images, np.memmap):
             # Pages that were read would stay with this process: the whole pool in the end.
-            images.base.madvise(mmap.MADV_DONTNEED)
+            images._mmap.madvise(mmap.MADV_DONTNEED)
         on_batch(len(batch))
-    return Predictions(
-        torch.cat(logits).cpu().numpy(),
-        torch.cat(losses).cpu().numpy() if module is not None else None,
-    )
+    logits, *losses = (output.cpu().numpy() for output in outputs)
+    return Predictions(logits, losses[0] if losses else None)

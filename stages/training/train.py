@@ -85,8 +85,8 @@ def train(
         for images, labels in islice(batches.epoch(epoch_seed(at.epoch)), at.batch, None):
             started = perf_counter()
             is_whole = len(labels) == batches.batch_size
-            loss, correct = (whole_batch if is_whole else objective)(images, labels, gate)
             optimizer.zero_grad()
+            loss, correct = (whole_batch if is_whole else objective)(images, labels, gate)
             loss.backward()
             if is_compiled and is_whole and not compile_seconds:
                 compile_seconds = perf_counter() - started
