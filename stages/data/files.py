@@ -41,9 +41,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file."""
+    """Write a .npy file, as np.save does, but for its error on a full disk, which does not say so."""
     with replaced(path) as file:
-        np.save(file, array)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def write_json(path: Path, values: dict) -> None:
