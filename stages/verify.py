@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from dvc.repo import Repo
 
 from stages import entry
-from stages.data import labelled
+from stages.data import labelled, prepared
 
 WORKSPACE = "workspace"
 
@@ -34,11 +35,9 @@ def main() -> None:
     parser = ArgumentParser(description="Check that results are still what they were.")
     parser.add_argument("experiments", nargs="*", help="experiments, branches or commits, beside the current results")
     revisions = [WORKSPACE, *parser.parse_args().experiments]
-    faults, hashes = [], set()
-    first_sets = {}
+    faults, hashes, first_sets = [], set(), {}
     for revision in revisions:
-        broken = False
-        files = {}
+        broken, files = False, {}
         for item in objects_of(revision):
             hashes.add(item.hash)
             files[item.output] = item
@@ -46,8 +45,9 @@ def main() -> None:
             if fault:
                 broken = True
                 faults.append(f"{revision}: {item.output} {fault} ({item.file})\n    repair: {repair_of(item)}")
-        if not broken:
-            faults += _faults_of_the_chain(revision, files)
+        labels = files.get(str(prepared.FOLDER / "train_labels.npy"))
+        if labels and not broken:
+            faults += faults_of_the_chain(revision, files, len(np.load(labels.file)))
         first = files.get(str(labelled.path_of(0)))
         if first:
             first_sets[revision] = first.hash
@@ -103,16 +103,22 @@ def repair_of(item: Cached) -> str:
     return remove + f"dvc repro --force --single-item {item.stage}"
 
 
-def _faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str]:
-    """Faults of the labelled-index files, read from the cache."""
-    pools, cycle = [], 0
-    while (item := files.get(str(labelled.path_of(cycle)))) is not None:
+def faults_of_the_chain(revision: str, files: dict[str, Cached], pool_size: int) -> Iterator[str]:
+    """Faults of a revision's labelled-index files, read from the cache: form, range, duplicates, growth.
+
+    Args:
+        files: intact objects by their output.
+        pool_size: images in the training set.
+    """
+    pools = []
+    while (item := files.get(str(labelled.path_of(len(pools))))) is not None:
         try:
-            pools.append(labelled.read(item.file))
+            pool = labelled.read(item.file)
+            labelled.check_indices(pool, Path(item.output), pool_size)
         except entry.BadInput as error:
-            yield f"{revision}: {item.output}: {error}"
+            yield f"{revision}: {error}"
             return
-        cycle += 1
+        pools.append(pool)
     try:
         labelled.check_chain(pools)
     except entry.BadInput as error:

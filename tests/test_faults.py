@@ -246,6 +246,14 @@ def test_a_flipped_byte_in_the_cache_is_found_and_repaired(clone: Clone) -> None
     assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
 
 
+def test_runs_from_different_first_sets_are_told_apart(clone: Clone) -> None:
+    clone("git", "checkout", "--quiet", "params.yaml")
+    clone("dvc", "exp", "run", "--quiet", "--name", "kept", *SETTINGS)
+    clone("dvc", "exp", "run", "--quiet", "-S", "cold_start_seed=1", "-S", cycles(1))
+    printed = clone("python", "-m", "stages.verify", "kept", fails=True)
+    assert "the first labelled sets differ, so that these runs cannot be compared: workspace " in printed
+
+
 def test_a_stale_lock_of_dvc_is_passed(clone: Clone, unbroken: dict) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

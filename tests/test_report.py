@@ -11,6 +11,7 @@ from stages import plot, summarise
 from stages.data import labelled
 from stages.data.files import write_json
 from stages.entry import BadInput
+from stages.report import compare
 from tests.conftest import read_params, write_params
 
 ACCURACY = [0.5, 0.6, 0.8]
@@ -94,3 +95,24 @@ def test_the_pictures_show_the_curves_and_repeat(finished: Path) -> None:
         assert any(colour == (76, 114, 176) and count > 500 for count, colour in drawn)
     plot.main()
     assert {path: path.read_bytes() for path in first} == first
+
+
+def costs(**changes: object) -> pd.DataFrame:
+    """plots/costs.csv of a run of two cycles."""
+    facts = {"device": "cpu A", "instructions": "AVX2", "threads": 2, "torch": "2.15.0", "precision": "float32"}
+    return pd.DataFrame([{**facts, "compiled": False, "training_seconds": t, **changes} for t in (1.0, 2.0)])
+
+
+def test_runs_computed_alike_are_compared_without_a_warning() -> None:
+    assert compare.differing_environments({"a": costs(), "b": costs(training_seconds=9.0)}) == []
+
+
+def test_runs_computed_differently_are_warned_of() -> None:
+    (line,) = compare.differing_environments({"a": costs(), "b": costs(threads=1)})
+    assert line == "not all computed with the same threads, which alone changes results (a 2; b 1)"
+
+
+def test_one_run_computed_on_two_machines_is_warned_of() -> None:
+    mixed = pd.concat([costs(), costs(device="cpu B")])
+    (line,) = compare.differing_environments({"a": mixed})
+    assert line == "not all computed with the same device, which alone changes results (a cpu A and cpu B)"

@@ -65,6 +65,20 @@ def read(path: Path) -> pd.DataFrame:
     return pool
 
 
+def check_indices(pool: pd.DataFrame, path: Path, pool_size: int) -> None:
+    """Refuse indices that are out of range or stand there twice.
+
+    Raises:
+        BadInput: naming the first such index.
+    """
+    outside = pool.loc[~pool["index"].between(0, pool_size - 1), "index"]
+    if len(outside):
+        raise BadInput(f"{path}: index {outside.iloc[0]} is out of range, the training set has {pool_size:,} images")
+    twice = pool.loc[pool["index"].duplicated(), "index"]
+    if len(twice):
+        raise BadInput(f"{path}: index {twice.iloc[0]} stands there twice; {len(twice)} duplicates in all")
+
+
 def check(pool: pd.DataFrame, path: Path, pool_size: int, cycle: int, cold_start: int, query: int) -> None:
     """Refuse a labelled pool that cannot be right.
 
@@ -78,12 +92,7 @@ def check(pool: pd.DataFrame, path: Path, pool_size: int, cycle: int, cold_start
         BadInput: an index stands there twice or is out of range, or there are not as many images of
             each cycle as were acquired (the file is smaller than its predecessor, say).
     """
-    outside = pool.loc[~pool["index"].between(0, pool_size - 1), "index"]
-    if len(outside):
-        raise BadInput(f"{path}: index {outside.iloc[0]} is out of range, the training set has {pool_size:,} images")
-    twice = pool.loc[pool["index"].duplicated(), "index"]
-    if len(twice):
-        raise BadInput(f"{path}: index {twice.iloc[0]} stands there twice; {len(twice)} duplicates in all")
+    check_indices(pool, path, pool_size)
     expected = np.repeat(np.arange(cycle + 1), [cold_start] + [query] * cycle)
     if len(pool) != len(expected):
         relation = "fewer" if len(pool) < len(expected) else "more"
