@@ -75,7 +75,7 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
             SimpleNamespace(margin=1.0, weight=1.0, detach_epoch=detach_epoch),
             lambda epoch: seed * epochs + epoch,
             lambda epoch: bar.update(),
-            is_compiled,
+            is_compiled=is_compiled,
         )
         return resnet.folded(network)
 

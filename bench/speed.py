@@ -128,7 +128,7 @@ def _our_training(arch, task, precision, is_compiled, device, statistics, indice
         LOSS_PREDICTION,
         lambda epoch: epoch,
         lambda epoch: None,
-        is_compiled and devices.can_compile(device),
+        is_compiled=is_compiled and devices.can_compile(device),
     )
 
 

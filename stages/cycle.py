@@ -28,7 +28,7 @@ from stages.training import optimizers
 from stages.training.batches import Normaliser, TrainingBatches
 from stages.training.checkpoint import Checkpoint, key_of, scratch_folder
 from stages.training.prediction import BATCH_SIZE, Predictions, predict
-from stages.training.train import Diverged, train
+from stages.training.train import Diverged, Spent, train
 
 RESULTS = Path("metrics/cycles")
 COSTS = Path("metrics/costs")
@@ -83,14 +83,15 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
     labelled_split = Split(train_split.images[indices], train_split.labels[indices])
 
     statistics = prepared.read_statistics()
-    key = key_of({"cycle": cycle, **vars(settings)}, environment, [*labelled_split, statistics.mean, statistics.std])
+    # A machine that comes back under another name is the same.
+    machine = {fact: value for fact, value in environment.items() if fact != "host"}
+    key = key_of({"cycle": cycle, **vars(settings)}, machine, [*labelled_split, statistics.mean, statistics.std])
     checkpoint = Checkpoint(scratch_folder() / f"cycle-{cycle}-{key[:16]}.pt", key, interruption)
 
-    clock = [perf_counter()]
     try:
-        model = _fresh_model(settings, cycle, device, precision, statistics, interruption)
-        compile_seconds = _fit(model, settings, cycle, labelled_split, checkpoint, is_compiled)
-        clock.append(perf_counter())
+        model = _fresh_model(settings, cycle, device, precision, statistics, checkpoint)
+        spent = _fit(model, settings, cycle, labelled_split, checkpoint, is_compiled)
+        clock = [perf_counter()]
         accuracy = _test(model, settings, cycle, test_split)
         clock.append(perf_counter())
         scorer = model._replace(network=resnet.folded(model.network))
@@ -111,7 +112,7 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
             f"width, or a device with more memory; finished cycles are kept ({error})"
         ) from error
 
-    training_seconds, evaluation_seconds, query_seconds = np.diff(clock)
+    evaluation_seconds, query_seconds = np.diff(clock)
     labelled.write(labelled.extend(pool, acquired, scores), labelled.path_of(cycle + 1))
     write_json(
         RESULTS / f"{cycle}.json",
@@ -129,11 +130,11 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
         {
             "cycle": cycle,
             "labels": len(pool),
-            "training_seconds": training_seconds,
+            "training_seconds": spent.training,
             "evaluation_seconds": evaluation_seconds,
             "query_seconds": query_seconds,
-            "compile_seconds": compile_seconds,
-            "images_per_second": len(pool) * settings.training.epochs / training_seconds,
+            "compile_seconds": spent.compiling,
+            "images_per_second": len(pool) * settings.training.epochs / spent.training,
             "peak_memory_mb": devices.peak_memory_mb(device),
             **environment,
         },
@@ -149,7 +150,7 @@ class _Model(NamedTuple):
     module: loss_prediction.LossPrediction | None
     normalise: Normaliser
     device: torch.device
-    interruption: Interruption
+    checkpoint: Checkpoint
 
     def predict(self, images: np.ndarray, indices: np.ndarray, title: str) -> Predictions:
         """Predict for images[indices], with a bar of progress."""
@@ -157,7 +158,7 @@ class _Model(NamedTuple):
 
         def on_batch(count: int) -> None:
             bar.update(count)
-            self.interruption.check("training is kept, the next run goes on behind it")
+            self.checkpoint.interruption.check(self.checkpoint.kept)
 
         return predict(self.network, self.module, images, indices, self.normalise, self.device, on_batch)
 
@@ -168,7 +169,7 @@ def _fresh_model(
     device: torch.device,
     precision: torch.dtype,
     statistics: prepared.Statistics,
-    interruption: Interruption,
+    checkpoint: Checkpoint,
 ) -> _Model:
     seed = seed_of(Stream.WEIGHTS, settings.seed, cycle)
     network = resnet.build(settings.arch, len(statistics.classes), settings.width, seed, precision)
@@ -179,13 +180,13 @@ def _fresh_model(
         module = loss_prediction.build(network.stage_channels, settings.loss_prediction.hidden, seed).to(device)
     # Channels last: the images lie so already, and convolutions are faster on them.
     network = network.to(device, memory_format=torch.channels_last)
-    return _Model(network, module, Normaliser(statistics, device), device, interruption)
+    return _Model(network, module, Normaliser(statistics, device), device, checkpoint)
 
 
 def _fit(
     model: _Model, settings: SimpleNamespace, cycle: int, split: Split, checkpoint: Checkpoint, is_compiled: bool
-) -> float:
-    """Train the model in place on the labelled images; returns the seconds of compilation."""
+) -> Spent:
+    """Train the model in place on the labelled images."""
     training = settings.training
     batches = TrainingBatches(
         torch.from_numpy(split.images).to(model.device),
@@ -205,9 +206,10 @@ def _fit(
         training,
         settings.loss_prediction,
         lambda epoch: seed_of(Stream.BATCHES, settings.seed, cycle, epoch),
-        lambda epoch: bar.update(loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
+        # after a checkpoint it begins in the middle
+        lambda epoch: bar.update(epoch.number - bar.done, loss=f"{epoch.loss:.3f}", accuracy=f"{epoch.accuracy:.1%}"),
         checkpoint,
-        is_compiled,
+        is_compiled=is_compiled,
     )
 
 

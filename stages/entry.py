@@ -68,7 +68,7 @@ def _refuse_a_full_cache(started: float) -> None:
     # A file system may keep times by the second.
     written = sum(status.st_size for status in statuses if status.st_mtime >= started - 1)
     free = shutil.disk_usage(cache).free
-    if free < written + MARGIN:
+    if written and free < written + MARGIN:
         raise BadInput(
             f"the disk of DVC's cache ({cache}) is full: {free / 1e6:,.1f} MB are free, and this stage wrote "
             f"{written / 1e6:,.1f} MB; free some and run again"

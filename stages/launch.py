@@ -55,7 +55,10 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         # Passed on to the stage, which keeps its training before it ends.
+        parent = os.getppid()
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit("error: DVC is gone")
 
 
 def _wait_for_an_earlier_stage() -> None:

@@ -71,7 +71,8 @@ class Clone:
         (home / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
         # The commands of dvc.yaml call `python`: the one that runs the tests.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.environment = {**os.environ, "HOME": str(home), "PATH": path}
+        self.environment = {**os.environ, "HOME": str(home), "PATH": path, "AL_LAB_DEVICE": "cpu"}
+        self.environment.pop("AL_LAB_SCRATCH", None)
         listed = subprocess.check_output(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
         )

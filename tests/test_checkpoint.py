@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from stages.entry import BadInput
 from stages.interruption import Interrupted, Interruption
 from stages.training import checkpoint as checkpoints
 from stages.training.checkpoint import Checkpoint, key_of, scratch_folder
 from tests.test_training import fit, same
-
-CPU = torch.device("cpu")
 
 
 class StopAfter(Interruption):
@@ -38,7 +37,7 @@ class StopAfter(Interruption):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-@pytest.mark.parametrize("stop", range(1, 9))
+@pytest.mark.parametrize("stop", range(1, 13))
 def test_training_goes_on_from_any_batch_to_the_same_bits(tmp_path: Path, stop: int, optimizer: str) -> None:
     # Three batches and the end of the epoch are four chances an epoch; rate and detachment change in between.
     def run(interruption: Interruption | None):
@@ -51,6 +50,7 @@ def test_training_goes_on_from_any_batch_to_the_same_bits(tmp_path: Path, stop: 
     resumed, resumed_module, rest = run(Interruption())
     assert same(resumed, network)
     assert same(resumed_module, module)
+    assert (tmp_path / "a.pt").exists(), "kept until the cycle's outputs are safe"
     assert rest == epochs[stop // 4 :]
 
 
@@ -61,14 +61,14 @@ def saved(path: Path, key: str = "key") -> bytes:
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     saved(tmp_path / "a.pt")
-    state = Checkpoint(tmp_path / "a.pt", "key", Interruption()).load(CPU)
+    state = Checkpoint(tmp_path / "a.pt", "key", Interruption()).load()
     assert state["tensor"].tolist() == [0, 1, 2]
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_no_checkpoint_is_none_and_removing_it_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     checkpoint = Checkpoint(tmp_path / "a.pt", "key", Interruption())
-    assert checkpoint.load(CPU) is None
+    assert checkpoint.load() is None
     checkpoint.remove()
     assert capsys.readouterr() == ("", "")
 
@@ -77,24 +77,24 @@ def test_no_checkpoint_is_none_and_removing_it_is_no_error(tmp_path: Path, capsy
 def test_a_truncated_checkpoint_is_ignored(tmp_path: Path, cut: int, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "a.pt"
     path.write_bytes(saved(path)[:cut])
-    assert Checkpoint(path, "key", Interruption()).load(CPU) is None
+    assert Checkpoint(path, "key", Interruption()).load() is None
     assert f"warning: {path} is ignored, it is truncated or damaged" in capsys.readouterr().err
 
 
-def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+def test_flipped_bytes_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     content = saved(path)
     for position in range(0, len(content), 97):
         damaged = bytearray(content)
         damaged[position] ^= 1
         path.write_bytes(damaged)
-        assert Checkpoint(path, "key", Interruption()).load(CPU) is None
+        assert Checkpoint(path, "key", Interruption()).load() is None
 
 
 def test_a_foreign_checkpoint_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "a.pt"
     saved(path, key="another")
-    assert Checkpoint(path, "key", Interruption()).load(CPU) is None
+    assert Checkpoint(path, "key", Interruption()).load() is None
     assert "it belongs to another training; the cycle starts over" in capsys.readouterr().err
 
 
@@ -108,7 +108,7 @@ def test_no_object_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for payload in (pickle.dumps({"key": "key", "bomb": Bomb()}), torch_saved({"key": "key", "bomb": Bomb()})):
         # With the right digest, as only somebody who means it would write.
         Path("a.pt").write_bytes(hashlib.sha256(payload).digest() + payload)
-        assert Checkpoint(Path("a.pt"), "key", Interruption()).load(CPU) is None
+        assert Checkpoint(Path("a.pt"), "key", Interruption()).load() is None
         assert not Path("exploded").exists()
 
 
@@ -189,3 +189,25 @@ def test_scratch_lies_beside_the_project_also_for_a_temporary_run(
         assert scratch_folder() == tmp_path / "scratch"
     monkeypatch.setenv("AL_LAB_SCRATCH", "/shared/scratch")
     assert scratch_folder() == Path("/shared/scratch")
+    monkeypatch.setenv("AL_LAB_SCRATCH", "scratch")
+    with pytest.raises(BadInput, match="AL_LAB_SCRATCH = 'scratch': must be an absolute path"):
+        scratch_folder()
+
+
+def test_training_that_goes_on_counts_the_seconds_before(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "a.pt", "key", Interruption())
+    fit(checkpoint=checkpoint)
+    state = checkpoint.load()
+    assert state["spent"][0] > 0
+    checkpoint.save({**state, "spent": (1000.0, 7.0)})
+    seconds = []
+    fit(checkpoint=checkpoint, on_end=seconds.append)
+    (spent,) = seconds
+    assert 1000 < spent.training < 1060
+    assert spent.compiling == 7
+
+
+def test_a_signal_on_a_full_disk_says_that_training_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "no-folder").write_text("")
+    with pytest.raises(Interrupted, match="training up to now is lost"):
+        fit(checkpoint=Checkpoint(tmp_path / "no-folder" / "a.pt", "key", StopAfter(2)))

@@ -39,6 +39,7 @@ def fit(
     is_compiled: bool = False,
     optimizer: str = "sgd",
     checkpoint: Checkpoint | None = None,
+    on_end=lambda spent: None,
 ) -> tuple[torch.nn.Module, loss_prediction.LossPrediction | None, list[Epoch]]:
     """Train a network, a narrow ResNet-18 by default; return it, the module and what each epoch reported."""
     network = network or resnet.build("resnet18", 10, 4, 0, precision)
@@ -52,7 +53,7 @@ def fit(
         on_start(epoch, optimizer)
         return epoch
 
-    train(
+    spent = train(
         network,
         module,
         optimizer,
@@ -63,8 +64,9 @@ def fit(
         epoch_seed,
         seen.append,
         checkpoint,
-        is_compiled,
+        is_compiled=is_compiled,
     )
+    on_end(spent)
     return network, module, seen
 
 

@@ -14,7 +14,7 @@ from stages import entry
 from stages.report.figures import draw_curve
 
 # What a result depends on beside commit and params, as the costs files record it.
-ENVIRONMENT = ("device", "instructions", "threads", "torch", "precision", "compiled")
+ENVIRONMENT = ("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled")
 
 
 def main() -> None:
@@ -50,7 +50,10 @@ def differing_environments(costs: dict[str, pd.DataFrame]) -> list[str]:
     """
     lines = []
     for fact in ENVIRONMENT:
-        values = {name: sorted(set(table[fact].astype(str))) for name, table in costs.items()}
+        values = {
+            name: sorted(set(table[fact].astype(str))) if fact in table else ["not recorded"]
+            for name, table in costs.items()
+        }
         if len({tuple(value) for value in values.values()}) > 1 or any(len(value) > 1 for value in values.values()):
             named = "; ".join(f"{name} {' and '.join(value)}" for name, value in values.items())
             lines.append(f"not all computed with the same {fact}, which alone changes results ({named})")

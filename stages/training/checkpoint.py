@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from stages.data.files import write_bytes
+from stages.entry import BadInput
 from stages.interruption import Interruption
 
 VARIABLE = "AL_LAB_SCRATCH"
 
-# Within an epoch a checkpoint is due after so many seconds; after an epoch, as soon as the time since the last
-# one is so many times what saving it took: then it costs 2 % at most.
+# Due after an epoch, and within one after so many seconds; but never before the time since the last one is so many
+# times what saving that took: checkpoints cost 2 % at most.
 SECONDS = 30
 PATIENCE = 50
 
@@ -32,9 +33,17 @@ NOT_CODE = ("stages.launch", "stages.warm", "stages.check")
 
 
 def scratch_folder() -> Path:
-    """Where checkpoints lie: beside the project also for `dvc exp run --temp`, whose folder does not last."""
+    """Where checkpoints lie: beside the project also for `dvc exp run --temp`, whose folder does not last.
+
+    Raises:
+        BadInput: AL_LAB_SCRATCH is a relative path.
+    """
     named = os.environ.get(VARIABLE)
     if named:
+        if not Path(named).is_absolute():
+            raise BadInput(
+                f"{VARIABLE} = {named!r}: must be an absolute path, since a run can have a folder of its own"
+            )
         return Path(named)
     here = Path.cwd()
     temporary = Path(".dvc/tmp/exps")
@@ -75,19 +84,23 @@ class Checkpoint:
         self.path, self.key, self.interruption = path, key, interruption
         self.saved = monotonic()
         self.cost = 0.0
+        self.kept = "this cycle starts over"
 
-    def load(self, device: torch.device) -> dict | None:
-        """The state last saved, tensors on the device; None where there is none that can be trusted."""
+    def load(self) -> dict | None:
+        """The state last saved, its tensors on the CPU; None where there is none that can be trusted."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
+            return None
+        except OSError as error:
+            print(f"warning: {self.path} cannot be read ({error.strerror}); the cycle starts over", file=sys.stderr)
             return None
         digest, payload = content[:32], content[32:]
         state = {}
         # No object is unpickled but tensors and plain values, and none of those unless the digest is right.
         if hashlib.sha256(payload).digest() == digest:
             try:
-                state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+                state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             except (RuntimeError, pickle.UnpicklingError, EOFError):
                 state = {}
         if not isinstance(state, dict) or state.get("key") != self.key:
@@ -103,9 +116,9 @@ class Checkpoint:
             Interrupted: a signal asked to stop; the state is saved.
         """
         elapsed = monotonic() - self.saved
-        if self.interruption.is_requested or elapsed > (PATIENCE * self.cost if is_epoch_done else SECONDS):
+        if self.interruption.is_requested or elapsed > max(PATIENCE * self.cost, 0 if is_epoch_done else SECONDS):
             self.save(state())
-        self.interruption.check(f"training is kept in {self.path}, the next run goes on from there")
+        self.interruption.check(self.kept)
 
     def save(self, state: dict) -> None:
         """Write the state to a temporary name and move it into place; a full disk costs the checkpoint alone."""
@@ -115,7 +128,9 @@ class Checkpoint:
         payload = buffer.getbuffer()
         try:
             write_bytes(self.path, hashlib.sha256(payload).digest(), payload)
+            self.kept = f"training is kept in {self.path}, the next run goes on from there"
         except OSError as error:
+            self.kept = f"training up to now is lost, {self.path} could not be written"
             print(f"warning: no checkpoint, {self.path} cannot be written ({error.strerror})", file=sys.stderr)
         self.saved = monotonic()
         self.cost = self.saved - started

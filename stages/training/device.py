@@ -87,13 +87,21 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version() if is_cuda else 0,
         "python": platform.python_version(),
     }
 
 
 def is_lack_of_memory(error: Exception) -> bool:
     """Whether an error of PyTorch, oneDNN or Python means that memory ran out."""
-    said = ("can't allocate memory", "not enough memory", "could not create a memory", "Unable to allocate")
+    said = (
+        "can't allocate memory",
+        "not enough memory",
+        "could not create a memory",
+        "Unable to allocate",
+        "out of memory",
+        "ALLOC_FAILED",
+    )
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in said)
 
 

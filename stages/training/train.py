@@ -24,6 +24,13 @@ class Epoch(NamedTuple):
     accuracy: float
 
 
+class Spent(NamedTuple):
+    """Seconds of training, those before a checkpoint included; compiling: of the first compiled batch among them."""
+
+    training: float
+    compiling: float
+
+
 class Diverged(Exception):
     """Something is no longer a finite number; the message says what, and in which epoch."""
 
@@ -39,8 +46,9 @@ def train(
     epoch_seed: Callable[[int], int],
     on_epoch: Callable[[Epoch], None],
     checkpoint: Checkpoint | None = None,
+    *,
     is_compiled: bool = False,
-) -> float:
+) -> Spent:
     """Train in place; the weights after the last epoch are the result.
 
     Args:
@@ -54,9 +62,6 @@ def train(
         is_compiled: compile the losses and their gradient for whole batches. A smaller last batch runs
             without: each cycle's has another size, and would be compiled anew.
 
-    Returns:
-        The seconds that the first compiled batch took, compilation for the most part; 0 without.
-
     Raises:
         Diverged: the loss of an epoch is NaN or infinite.
         Interrupted: a signal asked to stop; the state is in the checkpoint.
@@ -67,14 +72,19 @@ def train(
         parts["module"] = module
     objective = _objective(network, module, normalise, loss_prediction)
     whole_batch = objective
-    compile_seconds = 0.0
     if is_compiled:
         # On CUDA also recorded as a graph: a batch is hundreds of kernels, each shorter than its launch.
         mode = "reduce-overhead" if device.type == "cuda" else None
         whole_batch = torch.compile(objective, dynamic=False, mode=mode)
 
     nothing = torch.zeros((), device=device)
-    at = _restore(parts, checkpoint, device) or _Position(0, 0, nothing, nothing)
+    at, before = _restore(parts, checkpoint, device) or (_Position(0, 0, nothing, nothing), Spent(0.0, 0.0))
+    begun = perf_counter()
+    compiling = 0.0
+
+    def spent() -> Spent:
+        return Spent(before.training + perf_counter() - begun, before.compiling + compiling)
+
     network.train()
     while at.epoch < training.epochs:
         for group in optimizer.param_groups:
@@ -88,13 +98,13 @@ def train(
             optimizer.zero_grad()
             loss, correct = (whole_batch if is_whole else objective)(images, labels, gate)
             loss.backward()
-            if is_compiled and is_whole and not compile_seconds:
-                compile_seconds = perf_counter() - started
+            if is_compiled and is_whole and not compiling:
+                compiling = perf_counter() - started
             optimizer.step()
             # Summed where the images lie and read once an epoch: no wait for the device in between.
             at = at.after_batch(loss.detach() * len(labels), correct)
             if checkpoint is not None:
-                checkpoint.offer(lambda: _state(parts, at), is_epoch_done=False)  # noqa: B023 (called at once)
+                checkpoint.offer(lambda: _state(parts, at, spent()), is_epoch_done=False)  # noqa: B023 (called at once)
         count = len(batches.labels)
         done = Epoch(at.epoch + 1, at.loss_sum.item() / count, at.correct_sum.item() / count)
         if not torch.isfinite(at.loss_sum):
@@ -102,8 +112,11 @@ def train(
         on_epoch(done)
         at = _Position(at.epoch + 1, 0, nothing, nothing)
         if checkpoint is not None:
-            checkpoint.offer(lambda: _state(parts, at), is_epoch_done=True)  # noqa: B023 (called at once)
-    return compile_seconds
+            checkpoint.offer(lambda: _state(parts, at, spent()), is_epoch_done=True)  # noqa: B023 (called at once)
+    if checkpoint is not None:
+        # Whatever it costs: scoring the pool comes next, and is not checkpointed.
+        checkpoint.save(_state(parts, at, spent()))
+    return spent()
 
 
 class _Position(NamedTuple):
@@ -138,20 +151,21 @@ def _objective(
     return objective
 
 
-def _state(parts: dict[str, nn.Module | Optimizer], at: _Position) -> dict:
+def _state(parts: dict[str, nn.Module | Optimizer], at: _Position, spent: Spent) -> dict:
     """All that training needs to go on from a position; random numbers are drawn anew from each epoch's seed."""
-    return {"position": tuple(at), **{name: part.state_dict() for name, part in parts.items()}}
+    return {"position": tuple(at), "spent": tuple(spent), **{name: part.state_dict() for name, part in parts.items()}}
 
 
 def _restore(
     parts: dict[str, nn.Module | Optimizer], checkpoint: Checkpoint | None, device: torch.device
-) -> _Position | None:
+) -> tuple[_Position, Spent] | None:
     """Load the parts in place from the checkpoint; None where there is none."""
-    kept = checkpoint.load(device) if checkpoint is not None else None
+    kept = checkpoint.load() if checkpoint is not None else None
     if kept is None:
         return None
     for name, part in parts.items():
         part.load_state_dict(kept[name])
-    at = _Position(*kept["position"])
+    epoch, batch, *sums = kept["position"]
+    at = _Position(epoch, batch, *(total.to(device) for total in sums))
     print(f"going on from the checkpoint: {at.epoch} epochs and {at.batch} batches are done", flush=True)
-    return at
+    return at, Spent(*kept["spent"])

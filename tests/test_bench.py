@@ -1,0 +1,53 @@
+"""The benchmark's two sides work, and take turns."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import machine, parity, speed
+from stages.data.cifar10 import VARIABLE
+
+needs_cifar = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no CIFAR-10")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@needs_cifar
+@pytest.mark.parametrize("task", ["training on 1,000", "scoring 50,000"])
+def test_two_sides_take_turns(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    machine.cifar()
+    row = speed.compare("resnet18", task, "float32", False, alternations=1, seconds=0)
+    assert row["usual"] > 0
+    assert row["lowest"] <= row["ratio"] <= row["highest"]
+    assert row["ours"] / row["usual"] == pytest.approx(row["ratio"])
+    assert row["our_mb"] > 100
+
+
+@needs_cifar
+def test_both_loops_learn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    result = parity.accuracies(0, width=4, epochs=2, precision=torch.float32, is_compiled=False)
+    assert result["usual"] > 0.1
+    assert result["ours"] > 0.1
+
+
+def test_operations_are_counted_as_published() -> None:
+    # ResNet-18 with the CIFAR stem: 0.56 G multiply-adds forward; training is three times that.
+    assert speed.flops("resnet18", is_training=False) == pytest.approx(1.11e9, rel=0.02)
+    assert speed.flops("resnet18", is_training=True) == pytest.approx(3.33e9, rel=0.02)
+
+
+def test_a_table_is_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bench").mkdir()
+    machine.publish("name", "Title", pd.DataFrame({"a": [1], "b": ["x"]}), ["a note"])
+    lines = (tmp_path / "bench/results/name.md").read_text().splitlines()
+    assert lines == ["# Title", "", "| a | b |", "| --- | --- |", "| 1 | x |", "", "- a note"]
