@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def params_read_by(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_code_deps_are_the_modules_imported(name: str) -> None:
-    code = {Path(dep) for dep in STAGES[name]["deps"] if dep.endswith(".py")}
+    deps = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")]
+    files = chain.from_iterable(dep.rglob("*.py") if dep.is_dir() else [dep] for dep in deps)
+    code = {file.relative_to(ROOT) for file in files}
     assert code == reached_from(module_of(STAGES[name]))
 
 

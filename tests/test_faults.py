@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,6 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages import verify
 from tests.conftest import Clone, cycles
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="kills and mounts as on Linux")]
@@ -221,37 +221,55 @@ def test_a_full_workspace_is_an_error_and_the_run_completes_later(finished: Clon
         assert results(fresh) == results(finished)
 
 
-def test_a_flipped_byte_in_the_cache_is_found_and_repaired(clone: Clone) -> None:
-    output = "data/labelled/1.csv"
-    clone("git", "checkout", "params.yaml", "--quiet")
-    clone("dvc", "exp", "run", "--quiet", "--name", "kept", *SETTINGS)
-    assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
-    here = os.getcwd()
-    os.chdir(clone.folder)
-    try:
-        broken = next(item for item in verify.objects_of("workspace") if item.output == output)
-    finally:
-        os.chdir(here)
-    content = bytearray(broken.file.read_bytes())
+def flip_a_byte(clone: Clone, output: str) -> None:
+    """Change the cached object of an output, behind the mode that DVC trusts."""
+    lock = yaml.safe_load(clone.read("dvc.lock"))["stages"].values()
+    name = next(out["md5"] for stage in lock for out in stage.get("outs", []) if out["path"] == output)
+    file = clone.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
+    content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
-    broken.file.chmod(0o644)
-    broken.file.write_bytes(content)
-    broken.file.chmod(0o444)
-    assert "up to date" in clone("dvc", "status"), "DVC trusts it"
+    file.chmod(0o644)
+    file.write_bytes(content)
+    file.chmod(0o444)
+
+
+def repairs(printed: str) -> list[str]:
+    return [line.partition("repair: ")[2] for line in printed.splitlines() if "repair: " in line]
+
+
+def test_a_flipped_byte_in_the_cache_is_found_and_repaired(clone: Clone) -> None:
+    clone("git", "checkout", "--quiet", "params.yaml")
+    clone("dvc", "exp", "run", "--quiet", "--name", "kept", *SETTINGS)
+    before = clone.output_hashes()
+    for output in ("data/labelled/1.csv", "metrics/costs/0.json"):
+        flip_a_byte(clone, output)
+    assert "up to date" in clone("dvc", "status"), "DVC trusts them"
     printed = clone("python", "-m", "stages.verify", "kept", fails=True)
-    assert f"workspace: {output} was changed in the cache" in printed
-    assert f"kept: {output} was changed in the cache" in printed
-    repair = next(line.partition("repair: ")[2] for line in printed.splitlines() if "repair: " in line)
-    clone("sh", "-c", repair)
+    for revision, output in product(("workspace", "kept"), ("data/labelled/1.csv", "metrics/costs/0.json")):
+        assert f"{revision}: {output} was changed in the cache" in printed
+    for repair in repairs(printed):
+        clone("sh", "-c", repair)
+    assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
+    assert clone.output_hashes() == before, "the copies in the workspace were right"
+
+    # Nowhere else is a copy: it is computed again, for the experiment alone and for the workspace.
+    for file in ("data/labelled/1.csv", "data/labelled/2.csv"):
+        (clone.folder / file).unlink()
+    flip_a_byte(clone, "data/labelled/1.csv")
+    printed = clone("python", "-m", "stages.verify", "kept", fails=True)
+    here, there = repairs(printed)
+    assert "git worktree" not in here
+    clone("sh", "-c", there)
     assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
 
 
 def test_runs_from_different_first_sets_are_told_apart(clone: Clone) -> None:
     clone("git", "checkout", "--quiet", "params.yaml")
-    clone("dvc", "exp", "run", "--quiet", "--name", "kept", *SETTINGS)
-    clone("dvc", "exp", "run", "--quiet", "-S", "cold_start_seed=1", "-S", cycles(1))
-    printed = clone("python", "-m", "stages.verify", "kept", fails=True)
-    assert "the first labelled sets differ, so that these runs cannot be compared: workspace " in printed
+    clone("dvc", "exp", "run", "--quiet", "--name", "one", *SETTINGS)
+    clone("dvc", "exp", "run", "--quiet", "--name", "other", "-S", "cold_start_seed=1", "-S", cycles(1))
+    printed = clone("python", "-m", "stages.verify", "one", "other", fails=True)
+    assert "the first labelled sets differ, so that these runs cannot be compared: one " in printed
+    assert "all are intact" in clone("python", "-m", "stages.verify", "one")
 
 
 def test_a_stale_lock_of_dvc_is_passed(clone: Clone, unbroken: dict) -> None:
