@@ -11,11 +11,9 @@ from stages.data import labelled
 from stages.verify import Cached
 
 
-def cached(path: Path, output: str, name: str | None = None) -> Cached:
-    """An object as it should be, unless a name is given that is not its hash."""
-    return Cached(
-        "an-experiment", "c0ffee", "cycle@0", output, name or hashlib.md5(path.read_bytes()).hexdigest(), path
-    )
+def cached(path: Path, output: str) -> Cached:
+    """An object as it should be."""
+    return Cached("an-experiment", "c0ffee", "cycle@0", output, hashlib.md5(path.read_bytes()).hexdigest(), path)
 
 
 @pytest.fixture
