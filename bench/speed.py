@@ -210,7 +210,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--archs", nargs="+", default=list(resnet.ARCHITECTURES), choices=resnet.ARCHITECTURES)
     parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
-    parser.add_argument("--alternations", type=int, default=8, help="turns of each side (at least 7)")
+    parser.add_argument("--alternations", type=int, default=7, help="turns of each side (at least 7)")
     parser.add_argument("--seconds", type=float, default=1, help="of the usual loop, a turn; at least one batch")
     parser.add_argument("--eager", action="store_true", help="do not compile our training")
     options = parser.parse_args()

@@ -82,7 +82,7 @@ def objects_of(revision: str) -> Iterator[Cached]:
             for out in outs:
                 name = str(Path(out.fs_path).relative_to(root))
                 hash_ = out.hash_info.value
-                item = Cached(revision, commit or "", out.stage.addressing, name, hash_, _file(folder, hash_))
+                item = Cached(revision, commit or "", out.stage.name, name, hash_, _file(folder, hash_))
                 yield item
                 if out.hash_info.isdir and not fault_of(item.file, item.hash):
                     for part in json.loads(item.file.read_text()):
