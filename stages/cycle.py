@@ -20,6 +20,7 @@ from stages.data.files import write_json
 from stages.interruption import Interruption
 from stages.model import loss_prediction, resnet
 from stages.progress import Progress
+from stages.query.ranking import RankQuality, cross_entropy, rank_quality
 from stages.query.selection import random_subset, top_k, unlabelled
 from stages.query.strategies import STRATEGIES, Candidates
 from stages.seeds import Stream, generator_of, seed_of
@@ -92,7 +93,7 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
         model = _fresh_model(settings, cycle, device, precision, statistics, checkpoint)
         spent = _fit(model, settings, cycle, labelled_split, checkpoint, is_compiled)
         clock = [perf_counter()]
-        accuracy = _test(model, settings, cycle, test_split)
+        accuracy, ranks = _test(model, settings, cycle, test_split)
         clock.append(perf_counter())
         scorer = model._replace(network=resnet.folded(model.network))
         acquired, scores = _query(scorer, settings, cycle, train_split.images, indices)
@@ -123,6 +124,11 @@ def run(cycle: int, interruption: Interruption) -> Callable[[], None]:
             "test_images": len(test_split.labels),
             "parameters": resnet.count_parameters(model.network),
             "module_parameters": resnet.count_parameters(model.module) if model.module else 0,
+            "training_images": len(pool) * settings.training.epochs,
+            "flops": resnet.count_flops(model.network, train_split.images.shape[1]),
+            "loss_spearman": ranks.spearman,
+            "loss_pair_accuracy": ranks.pair_accuracy,
+            "acquired_classes": np.bincount(train_split.labels[acquired], minlength=len(statistics.classes)).tolist(),
         },
     )
     write_json(
@@ -213,13 +219,19 @@ def _fit(
     )
 
 
-def _test(model: _Model, settings: SimpleNamespace, cycle: int, split: Split) -> float:
-    """The share of test images that are classified correctly (the paper, section 5, item 1)."""
+def _test(model: _Model, settings: SimpleNamespace, cycle: int, split: Split) -> tuple[float, RankQuality]:
+    """The share of test images that are classified correctly (the paper, section 5, item 1).
+
+    And how well the module ranks their losses, where there is one.
+    """
     test = model.predict(split.images, np.arange(len(split.labels)), f"cycle {cycle}, testing")
     # The loss of an epoch is that of the weights before each step: the very last step shows here alone.
     if not all(np.isfinite(output).all() for output in test if output is not None):
         raise Diverged(f"outputs are no finite numbers after epoch {settings.training.epochs}")
-    return float((test.logits.argmax(axis=1) == split.labels).mean())
+    accuracy = float((test.logits.argmax(axis=1) == split.labels).mean())
+    if test.predicted_loss is None:
+        return accuracy, RankQuality(None, None)
+    return accuracy, rank_quality(test.predicted_loss, cross_entropy(test.logits, split.labels))
 
 
 def _query(
@@ -244,4 +256,4 @@ def _query(
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run_stage(main)

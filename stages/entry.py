@@ -1,4 +1,4 @@
-"""How a stage starts and ends as a process."""
+"""How a stage or another command ends as a process."""
 
 import errno
 import shutil
@@ -18,21 +18,14 @@ class BadInput(ValueError):
     """A parameter, file or environment variable that the stage refuses. The message says what to change."""
 
 
-def run(main: Callable[[], Callable[[], None] | None]) -> None:
-    """Run a stage, and turn what went wrong into a message and a status.
+def run(main: Callable[[], None]) -> None:
+    """Run a command, and turn what went wrong into a message and a status.
 
-    A ``BadInput``, a full disk and a lack of memory end the process with their message and status 1, a
-    signal that asked to stop with 128 + its number, any other error with its traceback.
-
-    Args:
-        main: the stage. It may return what is to be done once its outputs are safe.
+    A ``BadInput`` and a full disk end the process with their message and status 1, a signal that asked to
+    stop with 128 + its number, any other error with its traceback.
     """
-    started = time.time()
     try:
-        when_safe = main()
-        _refuse_a_full_cache(started)
-        if when_safe:
-            when_safe()
+        main()
     except BadInput as error:
         _fail(str(error))
     except Interrupted as error:
@@ -46,6 +39,23 @@ def run(main: Callable[[], Callable[[], None] | None]) -> None:
             f"no space left on the disk of {Path.cwd()}, {shutil.disk_usage('.').free / 1e6:,.1f} MB are free: "
             "free some and run again; finished stages are kept, and a cycle goes on from its checkpoint"
         )
+
+
+def run_stage(main: Callable[[], Callable[[], None] | None]) -> None:
+    """Run a stage as ``run`` does, and refuse what it wrote where DVC's cache has no room for it.
+
+    Args:
+        main: the stage. It may return what is to be done once its outputs are safe.
+    """
+
+    def guarded() -> None:
+        started = time.time()
+        when_safe = main()
+        _refuse_a_full_cache(started)
+        if when_safe:
+            when_safe()
+
+    run(guarded)
 
 
 def _refuse_a_full_cache(started: float) -> None:

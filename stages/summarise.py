@@ -17,6 +17,19 @@ RESULTS, COSTS = Path("metrics/cycles"), Path("metrics/costs")
 SUMMARY, COSTS_SUMMARY = Path("metrics/summary.json"), Path("metrics/costs.json")
 CURVE, COSTS_CURVE = Path("plots/curve.csv"), Path("plots/costs.csv")
 
+CURVE_COLUMNS = [
+    "cycle",
+    "labels",
+    "accuracy",
+    "label_efficiency",
+    "loss_spearman",
+    "loss_pair_accuracy",
+    "training_images",
+    "parameters",
+    "flops",
+    "acquired_classes",
+]
+
 
 def main() -> None:
     settings = params.load(
@@ -53,8 +66,7 @@ def main() -> None:
         },
     )
     # An empty cell would be drawn as 0 by `dvc plots`.
-    curve = results[["cycle", "labels", "accuracy", "label_efficiency"]]
-    write_text(CURVE, curve.to_csv(index=False, na_rep="nan"))
+    write_text(CURVE, results[CURVE_COLUMNS].to_csv(index=False, na_rep="nan"))
     write_text(COSTS_CURVE, costs.to_csv(index=False))
 
 
@@ -64,4 +76,4 @@ def _read(folder: Path, numbers: list[int]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run_stage(main)

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from stages import cycle
-from stages.data import labelled
+from stages.data import labelled, prepared
 from stages.entry import BadInput
 from stages.interruption import Interruption
 from stages.model.resnet import ARCHITECTURES
 from stages.query.strategies import STRATEGIES
 from stages.training.optimizers import OPTIMIZERS
-from tests.conftest import POOL_SIZE, TEST_SIZE, make_laboratory, read_params, write_params
+from tests.conftest import CLASSES, POOL_SIZE, TEST_SIZE, make_laboratory, read_params, write_params
 
 
 def run(number: int) -> None:
@@ -62,6 +62,10 @@ def test_every_strategy(laboratory: Path, strategy: str) -> None:
     scores = pool_after(1)["score"][6:]
     assert scores.is_monotonic_decreasing
     assert (results(0)["module_parameters"] > 0) == STRATEGIES[strategy].trains_module
+    assert (results(0)["loss_spearman"] is not None) == STRATEGIES[strategy].trains_module
+    # the labels that the oracle gives for what was queried
+    labels = prepared.read_split("train").labels[pool_after(1)["index"][6:]]
+    assert results(0)["acquired_classes"] == np.bincount(labels, minlength=CLASSES).tolist()
 
 
 def test_random_controls_query_the_same_images(laboratory: Path) -> None:

@@ -80,7 +80,7 @@ def test_choices_are_what_the_code_offers() -> None:
         ("optim", "sdg", "optim = 'sdg': choose from sgd, adam, adamw, rmsprop (did you mean sgd?)"),
         ("arch", "resnet19", "arch = 'resnet19': choose from 'resnet18', 'resnet34' or 'resnet50'"),
         ("strategy", "entropy", "strategy = 'entropy': choose from 'loss_prediction', 'random' or"),
-        ("protocol", "full", "protocol = 'full': choose from paper, cpu, demo"),
+        ("protocol", "full", "protocol = 'full': choose from paper, cpu, cpu_study, demo"),
         ("datasets.paper", "cifar100", "datasets.paper = 'cifar100': choose from 'cifar10' or 'digits'"),
         ("learning_rate", 0.1, "learning_rate = 0.1: choose from optim, arch,"),
         ("optimizers.adam.momentum", 0.9, "optimizers.adam.momentum = 0.9: choose from lr, betas, weight_decay"),

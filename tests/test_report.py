@@ -26,7 +26,9 @@ def finished(laboratory: Path) -> Path:
         labelled.write(pool, labelled.path_of(number))
         pool = labelled.extend(pool, pd.Series([10 + number]).to_numpy(), pd.Series([0.5]).to_numpy())
         row = {"cycle": number, "labels": 1000 * (number + 1)}
-        write_json(summarise.RESULTS / f"{number}.json", {**row, "accuracy": accuracy, "parameters": 7})
+        found = {"loss_spearman": 0.5, "loss_pair_accuracy": None, "acquired_classes": [1, 0]}
+        counts = {"parameters": 7, "flops": 70, "training_images": 10}
+        write_json(summarise.RESULTS / f"{number}.json", {**row, "accuracy": accuracy, **counts, **found})
         seconds = {"training_seconds": 2.0, "evaluation_seconds": 1.0, "query_seconds": 0.5}
         machine = {name: name for name in ("host", "device", "instructions", "torch", "python")} | {"threads": 2}
         cost = {**row, **seconds, "images_per_second": number, "peak_memory_mb": 10.0 * number, **machine}
@@ -46,7 +48,10 @@ def test_summary_and_curve(finished: Path) -> None:
         "parameters": 7,
     }
     # undefined at the cold start, and shown so
-    assert summarise.CURVE.read_text().splitlines()[:2] == ["cycle,labels,accuracy,label_efficiency", "0,1000,0.5,nan"]
+    header, first, *_ = summarise.CURVE.read_text().splitlines()
+    assert header.startswith("cycle,labels,accuracy,label_efficiency,loss_spearman,loss_pair_accuracy,")
+    assert first.startswith("0,1000,0.5,nan,0.5,nan,")
+    assert pd.read_csv(summarise.CURVE)["acquired_classes"].map(json.loads).tolist() == [[1, 0]] * 3
     assert pd.read_csv(summarise.CURVE)["accuracy"].tolist() == ACCURACY
     costs = json.loads(summarise.COSTS_SUMMARY.read_text())
     assert pd.read_csv(summarise.COSTS_CURVE)["threads"].tolist() == [2, 2, 2]

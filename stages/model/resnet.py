@@ -10,6 +10,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
 
 from stages.model.convolution import Convolution
 
@@ -125,6 +126,21 @@ class ResNet(nn.Module):
 def count_parameters(module: nn.Module) -> int:
     """Trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_flops(network: ResNet, size: int) -> int:
+    """Floating-point operations to classify one image: two a multiply-add, of convolutions and the linear layer.
+
+    Args:
+        size: pixels of a side of the image.
+    """
+    device = network.fc.weight.device
+    was_training = network.training
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, size, size, device=device))
+    network.train(was_training)
+    return counter.get_total_flops()
 
 
 def build(arch: str, classes: int, width: int, seed: int, precision: torch.dtype = torch.float32) -> ResNet:
