@@ -39,7 +39,7 @@ PASSING = ("DVC_ROOT", "DVC_STAGE", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRE
 
 
 def main() -> None:
-    _die_with_parent()
+    die_with_parent()
     _wait_for_an_earlier_stage()
     stage, *arguments = sys.argv[1:]
     connection = _connect() if sys.platform == "linux" else None
@@ -50,15 +50,15 @@ def main() -> None:
         run(stage, arguments)
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to stop this process when DVC dies: an orphan would write beside the next run."""
+def die_with_parent() -> None:
+    """Ask Linux to stop this process when its parent (DVC) dies: an orphan would write beside the next run."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         # Passed on to the stage, which keeps its training before it ends.
         parent = os.getppid()
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
         if os.getppid() != parent:
-            sys.exit("error: DVC is gone")
+            sys.exit("error: the process that started this one is gone")
 
 
 def _wait_for_an_earlier_stage() -> None:

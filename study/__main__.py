@@ -1,0 +1,115 @@
+"""Studies: many arms, some seeds. python -m study run STUDY [--jobs N] [--dry-run]"""
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+
+from tqdm import tqdm
+
+from stages import entry
+from study import estimate, experiments, local, plan
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m study", description="Run studies.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("run", help="run the arms of a study that are not finished")
+    command.add_argument("study", type=Path, help="a study file, as studies/cpu/study.yaml")
+    command.add_argument("--jobs", type=_count, help="arms at once; a GPU each, else a core each, where left out")
+    command.add_argument("--dry-run", action="store_true", help="list the arms and what they will cost")
+    command.set_defaults(run=_run)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def _run(arguments: Namespace) -> None:
+    arms = plan.read(arguments.study, Path("params.yaml").read_text())
+    jobs = arguments.jobs or local.default_jobs()
+    if arguments.dry_run:
+        _print_estimate(arms, jobs)
+        return
+    experiments.identity()
+    revision = experiments.revision_of([arm.name for arm in arms])
+    finished = experiments.finished([arm.name for arm in arms]).get(revision, {})
+    waiting = [arm for arm in arms if arm.name not in finished]
+    print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished; {jobs} at once")
+    failed = local.run(arguments.study, waiting, revision, jobs, _Live(arguments.study, waiting).show)
+    if failed:
+        reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
+        raise entry.BadInput("\n".join([f"{len(failed)} of {len(arms)} arms failed:", *reasons]))
+    print(f"{len(arms)} arms are finished: dvc exp show; python -m study report {arguments.study}")
+
+
+class _Live:
+    """A live line on a terminal, else a line whenever an arm starts or ends."""
+
+    def __init__(self, study: Path, arms: list[plan.Arm]) -> None:
+        self.study = study
+        self.work = {arm.name: estimate.operations_of(arm) for arm in arms}
+        self.total = sum(map(sum, self.work.values()))
+        self.begun = monotonic()
+        self.last = None
+        self.line = tqdm(bar_format="{desc}", leave=False) if sys.stderr.isatty() else None
+
+    def show(self, state: local.State) -> None:
+        counts = (len(state.done), len(state.running), len(state.failed))
+        waiting = len(self.work) - sum(counts)
+        cycles = {arm.name: local.cycles_done(self.study, arm) for arm in state.running}
+        text = "{} done, {} running, {} failed, {} waiting".format(*counts, waiting)
+        done = sum(sum(self.work[arm.name]) for arm in state.done)
+        done += sum(sum(self.work[name][:count]) for name, count in cycles.items())
+        given_up = sum(sum(self.work[name]) for name in state.failed)
+        elapsed = monotonic() - self.begun
+        if done:
+            left = elapsed * (self.total - given_up - done) / done
+            text += f"; {_time(elapsed)} gone, about {_time(left)} left"
+        if state.running:
+            text += "; " + ", ".join(f"{name} cycle {count}" for name, count in cycles.items())
+        if self.line is not None:
+            self.line.set_description_str(text)
+            if not state.running:
+                self.line.close()
+        elif counts != self.last:
+            print(text, flush=True)
+        self.last = counts
+
+
+def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:
+    rows = [("arm", "labels", "images trained on", "images scored", "hours")]
+    hours = []
+    for arm in arms:
+        passes = estimate.passes_of(arm)
+        hours.append(sum(estimate.seconds_of(arm)) / 3600)
+        trained, forward = (f"{sum(counts):,}" for counts in zip(*passes, strict=True))
+        rows.append((arm.name, f"{estimate.labels_of(arm)[-1]:,}", trained, forward, f"{hours[-1]:.2f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(
+                cell.rjust(width) if cell[0].isdigit() else cell.ljust(width)
+                for cell, width in zip(row, widths, strict=True)
+            )
+        )
+    print(
+        f"{len(arms)} arms, {sum(hours):.1f} hours in all; {jobs} at once: about {max(sum(hours) / jobs, max(hours)):.1f}"
+    )
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text}: must be a whole number from 1")
+    return number
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,113 @@
+"""One arm of a study, from clone to pushed experiment: python -m study.arm STUDY NAME --revision COMMIT --work FOLDER
+
+The contract of every launcher. The arm runs in a clone of its own at a pinned commit, with the cache of the
+repository that it is started from; its experiment is pushed back there once every output is known to be in
+the cache. Started again after a crash it goes on in the clone that it finds.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from stages import entry
+from stages.entry import BadInput
+from stages.launch import die_with_parent
+from study import plan
+from study.experiments import git, identity, reference
+
+
+def main() -> None:
+    parser = ArgumentParser(description="Run one arm of a study.")
+    parser.add_argument("study", type=Path, help="the study file")
+    parser.add_argument("name", help="the arm's name, as the study's --dry-run lists it")
+    parser.add_argument("--revision", required=True, help="the commit to run")
+    parser.add_argument("--work", type=Path, required=True, help="the folder that holds the arm's clone")
+    parser.add_argument("--prefix", action="store_true", help="only what it shares with others, up to its cold start")
+    arguments = parser.parse_args()
+    arms = {arm.name: arm for arm in plan.read(arguments.study, git("show", f"{arguments.revision}:params.yaml"))}
+    if arguments.name not in arms:
+        raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
+    die_with_parent()
+    signal.signal(signal.SIGTERM, _stop_all)
+    run(arms[arguments.name], arguments.revision, arguments.work, arguments.prefix)
+
+
+def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> None:
+    """Run an arm and push its experiment to the current repository.
+
+    Args:
+        is_prefix: end after the cold start; the arm goes on in the same clone.
+
+    Raises:
+        BadInput: a step failed; its own output says why.
+    """
+    repository = Path(git("rev-parse", "--show-toplevel"))
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / f"{arm.name}.lock", "w") as lock:
+        # Held by DVC too: where this process alone was killed, the next one waits for what is left of it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = work / arm.name
+        clone(repository, revision, folder)
+        steps = Steps(folder, lock.fileno())
+        if is_prefix:
+            steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
+            return
+        ref = reference(arm.name, revision)
+        if not git("for-each-ref", ref, folder=folder):
+            steps("dvc", "exp", "run", "--quiet", "--name", arm.name, *arm.options)
+        steps("stages.verify", arm.name)
+        steps("dvc", "exp", "push", "--quiet", "--force", "--no-cache", "origin", arm.name)
+        # DVC reports success also where it pushed nothing.
+        if git("for-each-ref", "--format=%(objectname)", ref, folder=folder) not in git("ls-remote", "origin", ref):
+            raise BadInput(f"{arm.name} did not arrive in {repository}")
+        shutil.rmtree(folder)
+
+
+def clone(repository: Path, revision: str, folder: Path) -> None:
+    """A clone at a revision that shares the repository's cache; one that is there already is kept."""
+    if (folder / ".dvc/config.local").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    git("clone", "--quiet", "--no-checkout", str(repository), str(folder))
+    git("checkout", "--quiet", "--detach", revision, folder=folder)
+    cache = subprocess.check_output([sys.executable, "-m", "dvc", "cache", "dir"], cwd=repository, text=True).strip()
+    # Written in one go and last: a clone that has it is whole. Links, as each arm would copy the data set.
+    settings = f"[cache]\n    dir = {cache}\n    type = reflink,symlink,copy\n"
+    (folder / ".dvc/config.local.part").write_text(settings)
+    os.replace(folder / ".dvc/config.local.part", folder / ".dvc/config.local")
+
+
+class Steps:
+    """Runs Python modules in a clone, and fails where one fails.
+
+    Args:
+        lock: a file descriptor that they keep open.
+    """
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self.folder, self.lock = folder, lock
+        # The stages' `python` is this one, and the author of the experiments that of the repository.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.environment = {**os.environ, **identity(), "PATH": path}
+
+    def __call__(self, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, pass_fds=[self.lock])
+        if done.returncode:
+            raise BadInput(f"`{module} {' '.join(arguments)}` ended with status {done.returncode}; see above")
+
+
+def _stop_all(number: int, _frame: object) -> None:
+    """End DVC too: the stage that it runs then keeps its training and ends."""
+    signal.signal(number, signal.SIG_IGN)
+    os.killpg(0, number)
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    entry.run(main)

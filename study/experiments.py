@@ -1,0 +1,73 @@
+"""A study's experiments as Git knows them: DVC keeps each as a commit under refs/exps/."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from stages.entry import BadInput
+
+# What an arm's result can depend on; a study goes on at its first revision while none of it has changed since.
+SOURCES = ("dvc.yaml", "params.yaml", "stages", "requirements.txt")
+
+
+def git(*arguments: str, folder: Path | None = None) -> str:
+    """What a Git command prints.
+
+    Raises:
+        BadInput: Git refuses.
+    """
+    done = subprocess.run(["git", *arguments], cwd=folder, text=True, capture_output=True)
+    if done.returncode:
+        raise BadInput(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def reference(name: str, revision: str) -> str:
+    """Where DVC keeps an experiment of a revision. revision: the full hash of the commit it began from."""
+    return f"refs/exps/{revision[:2]}/{revision[2:]}/{name}"
+
+
+def finished(names: list[str]) -> dict[str, dict[str, str]]:
+    """The experiments with these names: revision that they began from → name → commit."""
+    found = {}
+    for line in git("for-each-ref", "refs/exps", "--format=%(refname) %(objectname)").splitlines():
+        ref, commit = line.split()
+        *_, head, rest, name = ref.split("/")
+        if name in names and len(head) == 2:
+            found.setdefault(head + rest, {})[name] = commit
+    return found
+
+
+def revision_of(names: list[str]) -> str:
+    """The revision that a study runs at: that of its finished arms, else the current commit.
+
+    Raises:
+        BadInput: sources have changes that are not committed, which no clone would see; or arms that are
+            finished began from other sources.
+    """
+    if changed := git("status", "--porcelain", "--", *SOURCES):
+        files = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
+        raise BadInput(f"every arm runs a clone of a commit, and would not see what is not committed: {files}")
+    head = git("rev-parse", "HEAD")
+    found = finished(names)
+    if not found or head in found:
+        return head
+    # Newest first: a study can have been run at several commits.
+    revision = git("rev-list", "--no-walk=sorted", *found).splitlines()[0]
+    if git("diff", "--name-only", revision, head, "--", *SOURCES):
+        some = ", ".join(list(found[revision])[:3])
+        raise BadInput(
+            f"{len(found[revision])} arms ({some} …) were run at {revision[:9]}, and {', '.join(SOURCES)} have changed "
+            f"since. Go on there: git checkout {revision[:9]}. Or begin anew, without them: "
+            f"dvc exp remove --rev {revision[:9]} --num 1"
+        )
+    return revision
+
+
+def identity() -> dict[str, str]:
+    """Git's author and committer as in this repository, for clones that do not have its settings."""
+    found = {}
+    for key in ("name", "email"):
+        value = os.environ.get(f"GIT_AUTHOR_{key.upper()}") or git("config", f"user.{key}")
+        found |= {f"GIT_{role}_{key.upper()}": value for role in ("AUTHOR", "COMMITTER")}
+    return found
