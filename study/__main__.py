@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
+import pandas as pd
 from tqdm import tqdm
 
 from stages import entry
@@ -84,17 +85,9 @@ def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:
         hours.append(sum(estimate.seconds_of(arm)) / 3600)
         trained, forward = (f"{sum(counts):,}" for counts in zip(*passes, strict=True))
         rows.append((arm.name, f"{estimate.labels_of(arm)[-1]:,}", trained, forward, f"{hours[-1]:.2f}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(
-                cell.rjust(width) if cell[0].isdigit() else cell.ljust(width)
-                for cell, width in zip(row, widths, strict=True)
-            )
-        )
-    print(
-        f"{len(arms)} arms, {sum(hours):.1f} hours in all; {jobs} at once: about {max(sum(hours) / jobs, max(hours)):.1f}"
-    )
+    rows.append(("all", "", "", "", f"{sum(hours):.2f}"))
+    print(pd.DataFrame(rows[1:], columns=rows[0]).to_string(index=False))
+    print(f"{jobs} at once: about {max(sum(hours) / jobs, max(hours)):.1f} hours, beside DVC's own work")
 
 
 def _time(seconds: float) -> str:

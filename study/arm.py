@@ -63,7 +63,8 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
         steps("stages.verify", arm.name)
         steps("dvc", "exp", "push", "--quiet", "--force", "--no-cache", "origin", arm.name)
         # DVC reports success also where it pushed nothing.
-        if git("for-each-ref", "--format=%(objectname)", ref, folder=folder) not in git("ls-remote", "origin", ref):
+        commit = git("rev-parse", ref, folder=folder)
+        if commit not in git("ls-remote", "origin", ref, folder=folder):
             raise BadInput(f"{arm.name} did not arrive in {repository}")
         shutil.rmtree(folder)
 
