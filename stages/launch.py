@@ -34,8 +34,18 @@ KILLED = (
     "error: the stage was killed (SIGKILL), by somebody or by the system for want of memory: then choose a smaller "
     "training.batch_size or width of the protocol; finished cycles are kept"
 )
-# Environment variables that differ between the stages of a run, and that no library reads.
-PASSING = ("DVC_ROOT", "DVC_STAGE", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST")
+# Environment variables that differ between stages and between experiments, and that no library reads.
+PASSING = (
+    "DVC_ROOT",
+    "DVC_STAGE",
+    "DVC_EXP_NAME",
+    "DVC_EXP_BASELINE_REV",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+    "PYTEST_CURRENT_TEST",
+)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Studies: many arms, some seeds. python -m study run STUDY [--jobs N] [--dry-run]"""
+"""Studies: many arms, some seeds. python -m study run | report | anchor STUDY"""
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages import entry
-from study import estimate, experiments, local, plan
+from study import anchors, estimate, experiments, local, plan, report, tidy
 
 
 def main() -> None:
@@ -21,6 +21,19 @@ def main() -> None:
     command.add_argument("--jobs", type=_count, help="arms at once; a GPU each, else a core each, where left out")
     command.add_argument("--dry-run", action="store_true", help="list the arms and what they will cost")
     command.set_defaults(run=_run)
+    command = commands.add_parser("report", help="collect the experiments of a study into tables, figures and a page")
+    command.add_argument("study", type=Path)
+    command.add_argument("--tidy", type=Path, help="draw this table again instead of collecting experiments")
+    command.add_argument("--out", type=Path, help="the folder to write; results/ beside the study file where left out")
+    command.set_defaults(run=_report)
+    command = commands.add_parser("anchor", help="compare a study with a public curve; fails beyond a tolerance")
+    command.add_argument("study", type=Path)
+    command.add_argument("group", help="arms without their seed, as resnet18-sgd")
+    command.add_argument("source", help="as in studies/anchors.csv")
+    command.add_argument("method", help="as in studies/anchors.csv")
+    command.add_argument("--tolerance", type=float, required=True, help="in points of accuracy")
+    command.add_argument("--tidy", type=Path, help="compare this table instead of collecting experiments")
+    command.set_defaults(run=_anchor)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -41,6 +54,31 @@ def _run(arguments: Namespace) -> None:
         reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
         raise entry.BadInput("\n".join([f"{len(failed)} of {len(arms)} arms failed:", *reasons]))
     print(f"{len(arms)} arms are finished: dvc exp show; python -m study report {arguments.study}")
+
+
+def _report(arguments: Namespace) -> None:
+    folder = arguments.out or arguments.study.parent / "results"
+    arms = plan.read(arguments.study, Path("params.yaml").read_text())
+    report.write(_tidy(arguments, arms), len(arms), folder)
+    print(f"{folder / 'report.html'}: opens without internet; tables and figures beside it")
+
+
+def _anchor(arguments: Namespace) -> None:
+    table = _tidy(arguments, plan.read(arguments.study, Path("params.yaml").read_text()))
+    found = anchors.compare(table, arguments.group, anchors.read(), arguments.source, arguments.method)
+    print((found.set_index("labels") * 100).round(1).to_string(na_rep="–"))
+    worst = found["difference"].abs().max() * 100
+    if worst > arguments.tolerance:
+        raise entry.BadInput(f"{worst:.1f} points apart, more than the tolerance of {arguments.tolerance:g}")
+    print(f"at most {worst:.1f} points apart, within the tolerance of {arguments.tolerance:g}")
+
+
+def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> pd.DataFrame:
+    if arguments.tidy:
+        return tidy.read(arguments.tidy)
+    names = [arm.name for arm in arms]
+    revision = experiments.revision_of(names)
+    return tidy.collect(arms, experiments.finished(names).get(revision, {}), revision)
 
 
 class _Live:
