@@ -54,9 +54,12 @@ def figure_3(tidy: pd.DataFrame, anchors: pd.DataFrame) -> Figure:
     return figure
 
 
-def label_efficiency(tidy: pd.DataFrame) -> Figure:
-    """Accuracy gained over the cold start, per label beyond it."""
-    figure, panels = _panels(tidy[tidy["label_efficiency"].notna()], "labels", "label_efficiency")
+def label_efficiency(tidy: pd.DataFrame) -> Figure | None:
+    """Accuracy gained over the cold start, per label beyond it; None for single cycles, which gain nothing."""
+    table = tidy[tidy["label_efficiency"].notna()]
+    if table.empty:
+        return None
+    figure, panels = _panels(table, "labels", "label_efficiency")
     _finish(figure, panels, tidy, "Label efficiency", BUDGET_LABEL, "accuracy gained per label")
     return figure
 
@@ -101,8 +104,10 @@ def ranks(tidy: pd.DataFrame) -> dict[str, Figure]:
     return figures
 
 
-def budgets(tidy: pd.DataFrame) -> Figure:
-    """Area under the budget curve a group: a point a seed, a bar for their mean."""
+def budgets(tidy: pd.DataFrame) -> Figure | None:
+    """Area under the budget curve a group: a point a seed, a bar for their mean; None for single cycles."""
+    if tidy["labels"].nunique() < 2:
+        return None
     runs = tidy.groupby(["group", "optim", "seed"], sort=False).apply(area).rename("area").reset_index()
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.32 * runs["group"].nunique()), layout="constrained")
     sns.stripplot(

@@ -159,7 +159,7 @@ def machines(tidy: pd.DataFrame) -> list[str]:
 
 def _spread(mean: pd.Series, deviation: pd.Series) -> list[str]:
     return [
-        f"{100 * one:.1f} %" if np.isnan(two) else f"{100 * one:.1f} ± {100 * two:.1f} %"
+        "–" if np.isnan(one) else f"{100 * one:.1f} %" if np.isnan(two) else f"{100 * one:.1f} ± {100 * two:.1f} %"
         for one, two in zip(mean, deviation, strict=True)
     ]
 
