@@ -15,7 +15,7 @@ endif
 
 .PHONY: demo env test faults reproduce bench lint
 
-## demo: two optimizers on the embedded digits, compared
+## demo: two optimizers on the embedded digits, compared; then a small study with its report
 DEMO := dvc exp run --quiet --temp -S protocol=demo
 demo: env
 	@dvc exp remove --quiet demo-sgd demo-adam 2>/dev/null || true
@@ -24,7 +24,9 @@ demo: env
 	python -m stages.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png
 	@echo "Page, opens without internet:"
 	@dvc plots diff demo-sgd demo-adam --out plots/demo
-	@echo "One seed of a toy: it shows how the laboratory works, not which optimizer is better."
+	python -m study run studies/digits/study.yaml
+	python -m study report studies/digits/study.yaml
+	@echo "Digits: they show how the laboratory works, not which optimizer is better on CIFAR-10."
 
 ## env: the environment, and a page for `dvc plots` that opens without internet
 env: $(READY)
