@@ -11,14 +11,14 @@ from stages.entry import BadInput
 PARAMS_FILE = Path("params.yaml")
 
 
-class _Yaml12Loader(yaml.SafeLoader):
+class Yaml12Loader(yaml.SafeLoader):
     """PyYAML's safe loader, with the floats of YAML 1.2.
 
     DVC writes YAML 1.2, where ``5e-05`` is a number; YAML 1.1 asks for a dot and reads a string.
     """
 
 
-_Yaml12Loader.add_implicit_resolver(
+Yaml12Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(?:[0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
@@ -32,7 +32,7 @@ def parse(text: str) -> dict:
         BadInput: the text is not YAML, or not a mapping.
     """
     try:
-        values = yaml.load(text, Loader=_Yaml12Loader)
+        values = yaml.load(text, Loader=Yaml12Loader)
     except yaml.YAMLError as error:
         raise BadInput(f"{PARAMS_FILE} is not YAML: {error}") from error
     if not isinstance(values, dict):

@@ -45,8 +45,8 @@ def _run(arguments: Namespace) -> None:
         _print_estimate(arms, jobs)
         return
     experiments.identity()
-    revision = experiments.revision_of([arm.name for arm in arms])
-    finished = experiments.finished([arm.name for arm in arms]).get(revision, {})
+    revision = experiments.revision_to_run(arms)
+    finished = experiments.finished(arms).get(revision, {})
     waiting = [arm for arm in arms if arm.name not in finished]
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished; {jobs} at once")
     failed = local.run(arguments.study, waiting, revision, jobs, _Live(arguments.study, waiting).show)
@@ -76,9 +76,11 @@ def _anchor(arguments: Namespace) -> None:
 def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> pd.DataFrame:
     if arguments.tidy:
         return tidy.read(arguments.tidy)
-    names = [arm.name for arm in arms]
-    revision = experiments.revision_of(names)
-    return tidy.collect(arms, experiments.finished(names).get(revision, {}), revision)
+    found = experiments.finished(arms)
+    if not found:
+        raise entry.BadInput(f"no arm of {arguments.study} is finished: run it first, python -m study run STUDY")
+    revision = experiments.newest(found)
+    return tidy.collect(arms, found[revision], revision)
 
 
 class _Live:

@@ -51,13 +51,15 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
     with open(work / f"{arm.name}.lock", "w") as lock:
         # Held by DVC too: where this process alone was killed, the next one waits for what is left of it.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        ref = reference(arm.name, revision)
+        if git("for-each-ref", ref):
+            return
         folder = work / arm.name
         clone(repository, revision, folder)
         steps = Steps(folder, lock.fileno())
         if is_prefix:
             steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
             return
-        ref = reference(arm.name, revision)
         if not git("for-each-ref", ref, folder=folder):
             steps("dvc", "exp", "run", "--quiet", "--name", arm.name, *arm.options)
         steps("stages.verify", arm.name)
@@ -71,7 +73,7 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
 
 def clone(repository: Path, revision: str, folder: Path) -> None:
     """A clone at a revision that shares the repository's cache; one that is there already is kept."""
-    if (folder / ".dvc/config.local").exists():
+    if (folder / ".dvc/config.local").exists() and git("rev-parse", "HEAD", folder=folder) == revision:
         return
     shutil.rmtree(folder, ignore_errors=True)
     git("clone", "--quiet", "--no-checkout", str(repository), str(folder))

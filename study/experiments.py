@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from stages.entry import BadInput
+from stages.params import parse
+from study.plan import Arm
 
 # What an arm's result can depend on; a study goes on at its first revision while none of it has changed since.
 SOURCES = ("dvc.yaml", "params.yaml", "stages", "requirements.txt")
@@ -27,18 +30,34 @@ def reference(name: str, revision: str) -> str:
     return f"refs/exps/{revision[:2]}/{revision[2:]}/{name}"
 
 
-def finished(names: list[str]) -> dict[str, dict[str, str]]:
-    """The experiments with these names: revision that they began from → name → commit."""
+def finished(arms: list[Arm]) -> dict[str, dict[str, str]]:
+    """The experiments of these arms: revision that they began from → name → commit.
+
+    Raises:
+        BadInput: an experiment has an arm's name and other params.
+    """
+    by_name = {arm.name: arm for arm in arms}
     found = {}
     for line in git("for-each-ref", "refs/exps", "--format=%(refname) %(objectname)").splitlines():
         ref, commit = line.split()
         *_, head, rest, name = ref.split("/")
-        if name in names and len(head) == 2:
-            found.setdefault(head + rest, {})[name] = commit
+        if name not in by_name or len(head) != 2:
+            continue
+        if parse(git("show", f"{commit}:params.yaml")) != by_name[name].params:
+            raise BadInput(
+                f"the experiment {name} (from {head}{rest[:7]}) has other params than this study's arm of that name: "
+                f"rename it (dvc exp rename {name} NEW) or remove it (dvc exp remove {name})"
+            )
+        found.setdefault(head + rest, {})[name] = commit
     return found
 
 
-def revision_of(names: list[str]) -> str:
+def newest(revisions: Iterable[str]) -> str:
+    """The revision with the latest commit."""
+    return git("rev-list", "--no-walk=sorted", *revisions).splitlines()[0]
+
+
+def revision_to_run(arms: list[Arm]) -> str:
     """The revision that a study runs at: that of its finished arms, else the current commit.
 
     Raises:
@@ -49,11 +68,10 @@ def revision_of(names: list[str]) -> str:
         files = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
         raise BadInput(f"every arm runs a clone of a commit, and would not see what is not committed: {files}")
     head = git("rev-parse", "HEAD")
-    found = finished(names)
+    found = finished(arms)
     if not found or head in found:
         return head
-    # Newest first: a study can have been run at several commits.
-    revision = git("rev-list", "--no-walk=sorted", *found).splitlines()[0]
+    revision = newest(found)
     if git("diff", "--name-only", revision, head, "--", *SOURCES):
         some = ", ".join(list(found[revision])[:3])
         raise BadInput(

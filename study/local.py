@@ -1,5 +1,6 @@
 """Run the arms of a study on this machine, some at once."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -82,8 +83,18 @@ def run(study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Calla
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the running arms have kept their training.
-        BadInput: what the arms share failed.
+        BadInput: what the arms share failed, or the study is being run already.
     """
+    folder_of(study).mkdir(parents=True, exist_ok=True)
+    with open(folder_of(study) / "study.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{study} is being run already, by another process on this machine") from None
+        return _run(study, arms, revision, jobs, show)
+
+
+def _run(study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Callable[[State], None]) -> dict[str, str]:
     interruption = Interruption().listen()
     # Once, ahead of all: arms that download, prepare or draw a first set at the same moment collide in the cache.
     first = list({_prefix_of(arm): arm for arm in reversed(arms)}.values())
@@ -115,7 +126,6 @@ def _run_all(
     *options: str,
 ) -> State:
     work = folder_of(study)
-    work.mkdir(parents=True, exist_ok=True)
     waiting, running, state = list(arms), [], State([], [], {})
     try:
         while waiting or running:

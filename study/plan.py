@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages import check
 from stages.entry import BadInput
-from stages.params import parse
+from stages.params import Yaml12Loader, parse
 
 # What a name always says, and what goes without saying in it.
 ALWAYS = ("arch", "optim")
@@ -41,7 +41,8 @@ class _StudyFile(BaseModel):
 class Arm(NamedTuple):
     """One run of a study.
 
-    name: of the experiment, ``resnet18-sgd-s0``. group: the same without the seed. settings: key=value
+    name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's stands before it, so that
+    studies do not meet. group: the name without protocol and seed, the same in every study. settings: key=value
     of params.yaml, dotted keys; those of the protocol, the seed and the cycles included. params: the whole
     params.yaml that they make.
     """
@@ -89,7 +90,7 @@ def read(path: Path, params_text: str) -> list[Arm]:
 
 def _mapping(path: Path) -> dict:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), Loader=Yaml12Loader)
     except OSError as error:
         raise BadInput(f"{path}: the study file cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
@@ -117,7 +118,8 @@ def _arm(study: _StudyFile, values: dict[str, object], seed: int, base: dict) ->
         for name in blocks:
             block = block.setdefault(name, {})
         block[last] = value
-    return Arm(f"{group}-s{seed}", group, seed, settings, params)
+    prefix = "" if study.protocol == "paper" else f"{study.protocol}-"
+    return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, params)
 
 
 def _faults(arm: Arm) -> list[str]:

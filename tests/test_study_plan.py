@@ -23,7 +23,11 @@ def arms_of(tmp_path: Path, **study: object) -> list[plan.Arm]:
 
 @pytest.mark.parametrize(
     ("name", "arms", "first"),
-    [("paper", 60, "resnet18-sgd-s0"), ("cpu", 24, "resnet18-sgd-s0"), ("digits", 12, "resnet18-sgd-s0")],
+    [
+        ("paper", 60, "resnet18-sgd-s0"),
+        ("cpu", 24, "cpu_study-resnet18-sgd-s0"),
+        ("digits", 12, "demo-resnet18-sgd-s0"),
+    ],
 )
 def test_studies_that_are_shipped(name: str, arms: int, first: str) -> None:
     found = plan.read(ROOT / "studies" / name / "study.yaml", PARAMS)
@@ -52,12 +56,13 @@ def test_names_say_what_the_arms_vary(tmp_path: Path) -> None:
             "protocols.demo.width": [4],
         },
     )
-    assert [arm.name for arm in arms] == [
-        "resnet18-sgd-lr0.1-s7",
-        "resnet18-sgd-lr0.05-s7",
-        "resnet18-sgd-random-lr0.1-s7",
-        "resnet18-sgd-random-lr0.05-s7",
+    assert [arm.group for arm in arms] == [
+        "resnet18-sgd-lr0.1",
+        "resnet18-sgd-lr0.05",
+        "resnet18-sgd-random-lr0.1",
+        "resnet18-sgd-random-lr0.05",
     ]
+    assert [arm.name for arm in arms] == [f"demo-{arm.group}-s7" for arm in arms]
     assert [arm.params["optimizers"]["sgd"]["lr"] for arm in arms] == [0.1, 0.05, 0.1, 0.05]
     assert {arm.params["protocols"]["demo"]["width"] for arm in arms} == {4}
 
@@ -93,9 +98,13 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
         ({"protocol": "demo", "seeds": [0], "arms": {}}, "arms: "),
         ({"protocol": "demo", "seeds": [0], "arms": {"optim": "sgd"}}, "arms.optim: "),
         ({"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd"]}, "jobs": 2}, "jobs: "),
-        ({"protocol": "demo", "seeds": [0], "arms": {"optim": ["sdg"]}}, "resnet18-sdg-s0: optim = 'sdg': choose from"),
+        (
+            {"protocol": "demo", "seeds": [0], "arms": {"optim": ["sdg"]}},
+            "demo-resnet18-sdg-s0: optim = 'sdg': choose from",
+        ),
         ({"protocol": "none", "seeds": [0], "arms": {"optim": ["sgd"]}}, "protocol = 'none': choose from"),
         ({"protocol": "demo", "seeds": [0], "arms": {"optimizers.sdg.lr": [1.0]}}, "optimizers.sdg"),
+        ({"protocol": "demo", "seeds": [0], "arms": {"optimizer": ["sgd"]}}, "optimizer"),
         ({"protocol": "demo", "seeds": [0, 0], "arms": {"optim": ["sgd"]}}, "2 arms have this name"),
     ],
 )
@@ -103,6 +112,14 @@ def test_refusals_name_arm_key_and_value(tmp_path: Path, study: dict, message: s
     with pytest.raises(BadInput, match="is refused, nothing was run") as refusal:
         arms_of(tmp_path, **study)
     assert message in str(refusal.value)
+
+
+def test_numbers_are_read_as_in_params(tmp_path: Path) -> None:
+    # YAML 1.1 would read a string here
+    path = tmp_path / "study.yaml"
+    path.write_text("protocol: demo\nseeds: [0]\narms:\n  optimizers.sgd.lr: [5e-4]\n")
+    (arm,) = plan.read(path, PARAMS)
+    assert arm.params["optimizers"]["sgd"]["lr"] == 5e-4
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

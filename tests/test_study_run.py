@@ -1,5 +1,6 @@
 """A study end to end: through its command, DVC's experiments and its report; stopped, killed and run again."""
 
+import fcntl
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ import yaml
 
 from tests.conftest import Clone
 
-GOOD = ["resnet18-sgd-lr0.1-s3", "resnet18-sgd-lr0.05-s3"]
-BAD = "resnet18-sgd-lr1e+30-s3"
+GOOD = ["demo-resnet18-sgd-lr0.1-s3", "demo-resnet18-sgd-lr0.05-s3"]
+BAD = "demo-resnet18-sgd-lr1e+30-s3"
 RUN = [sys.executable, "-m", "study", "run", "studies/toy/study.yaml", "--jobs", "2"]
 
 
@@ -123,6 +124,22 @@ def test_a_study_goes_on_at_its_revision_while_its_sources_are_the_same(study: t
     assert f"were run at {begun[:9]}" in printed
     assert f"git checkout {begun[:9]}" in printed
     clone("git", "reset", "--quiet", "--hard", begun)
+
+
+def test_an_experiment_of_that_name_with_other_params_is_not_taken_for_the_arm(study: tuple[Clone, str]) -> None:
+    clone, _ = study
+    file = clone.folder / "studies/toy/study.yaml"
+    before = file.read_text()
+    write_study(clone, [0.1, 0.05], epochs=2, cycles=1)
+    assert f"the experiment {GOOD[1]} " in clone(*RUN, fails=True)
+    file.write_text(before)
+
+
+def test_two_runs_of_a_study_at_once_are_one(study: tuple[Clone, str]) -> None:
+    clone, _ = study
+    with open(clone.folder / ".dvc/tmp/study/toy/study.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "is being run already" in clone(*RUN, fails=True)
 
 
 @pytest.fixture
