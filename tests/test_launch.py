@@ -79,7 +79,8 @@ def test_libraries_are_loaded_before_the_stage_starts_and_cuda_is_not(stage) -> 
     assert is_cuda_broken == "False"
 
 
-def test_lines_are_printed_as_they_come(stage) -> None:
+def test_lines_are_printed_as_they_come(stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     process = stage(
         "import select, sys",
         "print('a line')",
@@ -119,6 +120,7 @@ def test_signals_reach_the_stage(stage, number: signal.Signals) -> None:
 
 
 def test_a_signal_that_the_caller_ignores_is_ignored(stage) -> None:
+    stage("").communicate()  # its process ignores nothing, and is not the one to fork the next
     process = stage(
         "import os; print(os.getpid()); input(); print('to the end')",
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
