@@ -40,6 +40,11 @@ def stage(tmp_path: Path):
     return start
 
 
+def environment(is_loaded: bool) -> dict[str, str]:
+    """That of the tests before, or a new one: its process is still importing when the stage starts."""
+    return {**os.environ} if is_loaded else {**os.environ, "TOY": str(time.time())}
+
+
 def parent_of(pid: int) -> str:
     """The command line of a process's parent."""
     parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
@@ -79,13 +84,15 @@ def test_libraries_are_loaded_before_the_stage_starts_and_cuda_is_not(stage) -> 
     assert is_cuda_broken == "False"
 
 
-def test_lines_are_printed_as_they_come(stage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_lines_are_printed_as_they_come(stage, is_loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     process = stage(
         "import select, sys",
         "print('a line')",
         "is_typed, _, _ = select.select([sys.stdin], [], [], 10)",
         "print('answered' if is_typed else 'nobody answered')",
+        env=environment(is_loaded),
     )
     assert process.stdout.readline() == "a line\n"
     assert process.communicate("now that it is read\n")[0] == "answered\n"
@@ -139,9 +146,7 @@ def test_a_signal_that_ends_the_stage_ends_the_caller(stage) -> None:
 
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_the_stage_does_not_outlive_the_caller(stage, is_loaded: bool) -> None:
-    # An environment of its own has a process of its own, which is still importing when the stage starts.
-    environment = {**os.environ} if is_loaded else {**os.environ, "TOY": str(time.time())}
-    process = stage("import time; print('ready', flush=True); time.sleep(60)", env=environment)
+    process = stage("import time; print('ready', flush=True); time.sleep(60)", env=environment(is_loaded))
     assert process.stdout.readline() == "ready\n"
     process.kill()
     # The pipe closes when the last process that holds it is gone.
