@@ -26,7 +26,9 @@ def stage(tmp_path: Path):
     (folder / "check.py").write_text("")
 
     def start(*lines: str, arguments: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
-        (folder / "toy.py").write_text("\n".join(lines))
+        # Never half written: an earlier stage can be about to read it.
+        (folder / "written").write_text("\n".join(lines))
+        (folder / "written").replace(folder / "toy.py")
         return subprocess.Popen(
             [sys.executable, "-m", "stages.launch", "toy", *arguments],
             cwd=tmp_path,
