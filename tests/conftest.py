@@ -97,6 +97,18 @@ class Clone:
         assert (done.returncode != 0) == fails, f"{command} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
+    def start(self) -> subprocess.Popen:
+        """`dvc repro` in a session of its own, so that it can be killed with all that it started."""
+        return subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
     def read(self, path: str) -> str:
         return (self.folder / path).read_text()
 
@@ -104,6 +116,23 @@ class Clone:
         """The hash of every output in dvc.lock."""
         stages = yaml.safe_load(self.read("dvc.lock"))["stages"].values()
         return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+    def results(self) -> dict[str, str]:
+        """The hashes of what is the same in every run: seconds, memory and host are not."""
+        return {path: md5 for path, md5 in self.output_hashes().items() if "costs" not in path}
+
+
+# What `Clone.results` names after two cycles.
+RESULTS_OF_TWO_CYCLES = {
+    "data/raw",
+    "data/prepared",
+    *(f"data/labelled/{number}.csv" for number in range(3)),
+    *(f"metrics/cycles/{number}.json" for number in range(2)),
+    "metrics/summary.json",
+    "plots/curve.csv",
+    "plots/accuracy_vs_budget.png",
+    "plots/label_efficiency.png",
+}
 
 
 def cycles(count: int) -> str:

@@ -15,7 +15,9 @@ import torch
 from stages.entry import BadInput
 from stages.interruption import Interrupted, Interruption
 from stages.training import checkpoint as checkpoints
+from stages.training import device as devices
 from stages.training.checkpoint import Checkpoint, key_of, scratch_folder
+from tests.test_precision import CPU, Small
 from tests.test_training import fit, same
 
 
@@ -52,6 +54,23 @@ def test_training_goes_on_from_any_batch_to_the_same_bits(tmp_path: Path, stop: 
     assert same(resumed_module, module)
     assert (tmp_path / "a.pt").exists(), "kept until the cycle's outputs are safe"
     assert rest == epochs[stop // 4 :]
+
+
+@pytest.mark.skipif(not devices.can_compile(CPU), reason="no C++ compiler")
+def test_compiled_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    def run(interruption: Interruption | None):
+        torch._dynamo.reset()  # compiled anew, as in a process of its own
+        torch.manual_seed(0)
+        kept = interruption and Checkpoint(tmp_path / "a.pt", "key", interruption)
+        return fit(network=Small(), epochs=3, detach_epoch=1, is_compiled=True, checkpoint=kept)
+
+    network, module, epochs = run(None)
+    with pytest.raises(Interrupted):
+        run(StopAfter(6))  # two batches into the second epoch
+    resumed, resumed_module, rest = run(Interruption())
+    assert same(resumed, network)
+    assert same(resumed_module, module)
+    assert rest == epochs[1:]
 
 
 def saved(path: Path, key: str = "key") -> bytes:

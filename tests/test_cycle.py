@@ -13,11 +13,12 @@ import pytest
 from stages import cycle
 from stages.data import labelled, prepared
 from stages.entry import BadInput
-from stages.interruption import Interruption
+from stages.interruption import Interrupted, Interruption
 from stages.model.resnet import ARCHITECTURES
 from stages.query.strategies import STRATEGIES
 from stages.training.optimizers import OPTIMIZERS
 from tests.conftest import CLASSES, POOL_SIZE, TEST_SIZE, make_laboratory, read_params, write_params
+from tests.test_checkpoint import StopAfter
 
 
 def run(number: int) -> None:
@@ -94,6 +95,25 @@ def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
     shutil.copyfile(laboratory / labelled.path_of(2), labelled.path_of(2))
     run(2)
     assert outputs(2) == in_full_run
+
+
+@pytest.mark.parametrize(("stop", "during"), [(4, "testing"), (5, "scoring the pool")])
+def test_a_signal_after_training_costs_no_training(
+    laboratory: Path, capsys: pytest.CaptureFixture, stop: int, during: str
+) -> None:
+    run(0)
+    undisturbed = outputs(0)
+    labelled.path_of(1).unlink()
+    shutil.rmtree(cycle.RESULTS)
+    capsys.readouterr()
+    # Two batches and the end of the epoch come before, then one batch is tested and one is scored.
+    with pytest.raises(Interrupted, match="stopped by SIGTERM: training is kept in"):
+        cycle.run(0, StopAfter(stop))
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"cycle 0, {during}: ")
+    assert not labelled.path_of(1).exists()
+    run(0)
+    assert "going on from the checkpoint: 1 epochs and 0 batches are done" in capsys.readouterr().out
+    assert outputs(0) == undisturbed
 
 
 def test_the_seed_matters(laboratory: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import launch
+from stages import launch, warm
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
@@ -26,7 +26,9 @@ def stage(tmp_path: Path):
     (folder / "check.py").write_text("")
 
     def start(*lines: str, arguments: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
-        (folder / "toy.py").write_text("\n".join(lines))
+        # Never half written: an earlier stage can be about to read it.
+        (folder / "written").write_text("\n".join(lines))
+        (folder / "written").replace(folder / "toy.py")
         return subprocess.Popen(
             [sys.executable, "-m", "stages.launch", "toy", *arguments],
             cwd=tmp_path,
@@ -38,6 +40,11 @@ def stage(tmp_path: Path):
         )
 
     return start
+
+
+def environment(is_loaded: bool) -> dict[str, str]:
+    """That of the tests before, or a new one: its process is still importing when the stage starts."""
+    return {**os.environ} if is_loaded else {**os.environ, "TOY": str(time.time())}
 
 
 def parent_of(pid: int) -> str:
@@ -62,17 +69,35 @@ def test_arguments_streams_folder_environment_and_status_are_those_of_the_caller
 
 
 def test_stages_are_forked_from_one_process_and_run_the_code_on_disk(stage) -> None:
-    lines = "import os", "from pathlib import Path"
-    # the first waits while the process loads its libraries
-    stage("import time; time.sleep(0)").communicate()
-    process = stage(
-        *lines, "print(os.getpid(), os.getppid(), 'torch' in __import__('sys').modules, flush=True); input()"
-    )
-    first = process.stdout.readline().split()
-    assert "stages.warm" in parent_of(int(first[0]))
+    process = stage("import os; print(os.getpid(), os.getppid()); input()")
+    pid, warm_pid = process.stdout.readline().split()
+    assert "stages.warm" in parent_of(int(pid))
     process.communicate("\n")
-    second = stage(*lines, "print('changed', os.getppid())").communicate()[0].split()
-    assert second == ["changed", first[1]]
+    assert stage("import os; print('changed', os.getppid())").communicate()[0].split() == ["changed", warm_pid]
+
+
+def test_libraries_are_loaded_before_the_stage_starts_and_cuda_is_not(stage) -> None:
+    for _ in warm.LIBRARIES:
+        stage("").communicate()  # between two stages the process imports one library at least
+    process = stage("import sys; print(*sys.modules); print(sys.modules['torch'].cuda._is_in_bad_fork())")
+    loaded, is_cuda_broken = process.communicate()[0].splitlines()
+    assert {"torch", "torch._dynamo", *warm.LIBRARIES} <= set(loaded.split())
+    # What has started CUDA cannot fork a stage that uses it.
+    assert is_cuda_broken == "False"
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_lines_are_printed_as_they_come(stage, is_loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    process = stage(
+        "import select, sys",
+        "print('a line')",
+        "is_typed, _, _ = select.select([sys.stdin], [], [], 10)",
+        "print('answered' if is_typed else 'nobody answered')",
+        env=environment(is_loaded),
+    )
+    assert process.stdout.readline() == "a line\n"
+    assert process.communicate("now that it is read\n")[0] == "answered\n"
 
 
 def test_a_failing_check_stops_the_stage(stage, tmp_path: Path) -> None:
@@ -103,6 +128,18 @@ def test_signals_reach_the_stage(stage, number: signal.Signals) -> None:
     assert process.wait(10) == 5
 
 
+def test_a_signal_that_the_caller_ignores_is_ignored(stage) -> None:
+    stage("").communicate()  # its process ignores nothing, and is not the one to fork the next
+    process = stage(
+        "import os; print(os.getpid()); input(); print('to the end')",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+    )
+    for pid in (int(process.stdout.readline()), process.pid):
+        os.kill(pid, signal.SIGHUP)
+    assert process.communicate("\n")[0] == "to the end\n"
+    assert process.returncode == 0
+
+
 def test_a_signal_that_ends_the_stage_ends_the_caller(stage) -> None:
     process = stage("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     process.communicate()
@@ -111,15 +148,27 @@ def test_a_signal_that_ends_the_stage_ends_the_caller(stage) -> None:
 
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_the_stage_does_not_outlive_the_caller(stage, is_loaded: bool) -> None:
-    # An environment of its own has a process of its own, which is still importing when the stage starts.
-    environment = {**os.environ} if is_loaded else {**os.environ, "TOY": str(time.time())}
-    process = stage("import time; print('ready', flush=True); time.sleep(60)", env=environment)
+    process = stage("import time; print('ready', flush=True); time.sleep(60)", env=environment(is_loaded))
     assert process.stdout.readline() == "ready\n"
     process.kill()
     # The pipe closes when the last process that holds it is gone.
     started = time.monotonic()
     assert process.stdout.read() == ""
     assert time.monotonic() - started < 1
+
+
+def test_callers_that_are_killed_leave_another_stage_alone(stage) -> None:
+    other = stage("print('ready'); input(); print('to the end')")
+    assert other.stdout.readline() == "ready\n"
+    killed = [stage("import time; print('ready'); time.sleep(60)") for _ in range(30)]
+    for process in killed:
+        assert process.stdout.readline() == "ready\n"
+    for process in killed:
+        process.kill()
+    for process in killed:
+        assert process.communicate()[0] == "", "its stage is gone too"
+    assert other.communicate("\n")[0] == "to the end\n"
+    assert other.returncode == 0
 
 
 def test_the_caller_does_not_outlive_its_own_parent(stage, tmp_path: Path) -> None:
@@ -165,9 +214,9 @@ def test_another_environment_or_limit_is_another_process(monkeypatch: pytest.Mon
     assert launch.socket_path() == before
     monkeypatch.setenv("DVC_STAGE", "cycle@3")
     assert launch.socket_path() == before
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "63")
     assert launch.socket_path() != before
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.undo()
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0 if soft else 1024, hard))
     try:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from itertools import chain
 
 import dvc.api
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stages.report import compare, offline_page
-from tests.conftest import Clone, cycles
+from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone, cycles
 
 SMALL = {
     "optim": "sgd",
@@ -47,11 +46,6 @@ def longer(clone: Clone, first: str) -> str:
 @pytest.fixture(scope="module")
 def adamw(clone: Clone, first: str) -> str:
     return clone("dvc", "exp", "run", "--name", "adamw", *settings(2, optim="adamw"))
-
-
-def results(clone: Clone) -> dict[str, str]:
-    """The hashes of what does not differ from run to run."""
-    return {path: md5 for path, md5 in clone.output_hashes().items() if "costs" not in path}
 
 
 def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
@@ -192,28 +186,12 @@ def test_a_killed_run_goes_on_at_its_cycle_with_the_same_results(
     fresh = Clone(tmp_path_factory.mktemp("killed"))
     clone("dvc", "exp", "run", *settings(2))
     (fresh.folder / "params.yaml").write_text(clone.read("params.yaml"))
-    with subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=fresh.folder,
-        env=fresh.environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as run:
+    with fresh.start() as run:
         while "stages.launch cycle 1" not in run.stdout.readline():
             assert run.poll() is None, "it ended before cycle 1"
         os.killpg(run.pid, signal.SIGKILL)
     assert stages_run(fresh("dvc", "repro")) == ["cycle@1", "summarise", "plot"]
     # The same commit, params and machine give the same results, here with a cache of its own.
-    assert set(results(fresh)) == {
-        "data/raw",
-        "data/prepared",
-        *(f"data/labelled/{number}.csv" for number in range(3)),
-        *(f"metrics/cycles/{number}.json" for number in range(2)),
-        "metrics/summary.json",
-        "plots/curve.csv",
-        "plots/accuracy_vs_budget.png",
-        "plots/label_efficiency.png",
-    }
+    assert set(fresh.results()) == RESULTS_OF_TWO_CYCLES
     # The other lock file may still name cycles of a longer run.
-    assert results(fresh).items() <= results(clone).items()
+    assert fresh.results().items() <= clone.results().items()
