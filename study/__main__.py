@@ -3,10 +3,12 @@
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import timedelta
+from math import nan
 from pathlib import Path
 from time import monotonic
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from stages import entry
@@ -31,7 +33,7 @@ def main() -> None:
     command.add_argument("group", help="arms without their seed, as resnet18-sgd")
     command.add_argument("source", help="as in studies/anchors.csv")
     command.add_argument("method", help="as in studies/anchors.csv")
-    command.add_argument("--tolerance", type=float, required=True, help="in points of accuracy")
+    command.add_argument("--tolerance", type=_points, required=True, help="in points of accuracy")
     command.add_argument("--tidy", type=Path, help="compare this table instead of collecting experiments")
     command.set_defaults(run=_anchor)
     arguments = parser.parse_args()
@@ -66,7 +68,8 @@ def _report(arguments: Namespace) -> None:
 def _anchor(arguments: Namespace) -> None:
     table = _tidy(arguments, plan.read(arguments.study, Path("params.yaml").read_text()))
     found = anchors.compare(table, arguments.group, anchors.read(), arguments.source, arguments.method)
-    print((found.set_index("labels") * 100).round(1).to_string(na_rep="–"))
+    shares = ["measured", "deviation", "anchor", "difference"]
+    print(found.assign(**(found[shares] * 100).round(1)).to_string(index=False, na_rep="–"))
     worst = found["difference"].abs().max() * 100
     if worst > arguments.tolerance:
         raise entry.BadInput(f"{worst:.1f} points apart, more than the tolerance of {arguments.tolerance:g}")
@@ -91,6 +94,7 @@ class _Live:
         self.work = {arm.name: estimate.operations_of(arm) for arm in arms}
         self.total = sum(map(sum, self.work.values()))
         self.begun = monotonic()
+        self.before = None
         self.last = None
         self.line = tqdm(bar_format="{desc}", leave=False) if sys.stderr.isatty() else None
 
@@ -103,8 +107,10 @@ class _Live:
         done += sum(sum(self.work[name][:count]) for name, count in cycles.items())
         given_up = sum(sum(self.work[name]) for name in state.failed)
         elapsed = monotonic() - self.begun
-        if done:
-            left = elapsed * (self.total - given_up - done) / done
+        # What was there at the start took no time of this run.
+        self.before = done if self.before is None else self.before
+        if done > self.before:
+            left = elapsed * (self.total - given_up - done) / (done - self.before)
             text += f"; {_time(elapsed)} gone, about {_time(left)} left"
         if state.running:
             text += "; " + ", ".join(f"{name} cycle {count}" for name, count in cycles.items())
@@ -118,6 +124,7 @@ class _Live:
 
 
 def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:
+    torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"]))
     rows = [("arm", "labels", "images trained on", "images scored", "hours")]
     hours = []
     for arm in arms:
@@ -132,6 +139,16 @@ def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:
 
 def _time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def _points(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 <= number <= 100:
+        raise ArgumentTypeError(f"{text}: must be a number of points, 0 to 100")
+    return number
 
 
 def _count(text: str) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.entry import BadInput
+from study.claims import Data
 from study.statistics import FEWEST_SEEDS
 
 FILE = Path("studies/anchors.csv")
@@ -20,10 +21,10 @@ def compare(tidy: pd.DataFrame, group: str, anchors: pd.DataFrame, source: str, 
     """A group's mean accuracy beside an anchor's, at the labels that both have.
 
     Returns:
-        columns labels, measured, deviation (over seeds; NaN from fewer than three), anchor, difference.
+        columns labels, measured, deviation (over seeds; NaN from fewer than three), seeds, anchor, difference.
 
     Raises:
-        BadInput: there is no such group or anchor, or they have no number of labels in common.
+        BadInput: there is no such group or anchor, or they differ in architecture, method or scale.
     """
     curves = anchors.groupby(["source", "method"])
     if (source, method) not in curves.groups:
@@ -31,11 +32,18 @@ def compare(tidy: pd.DataFrame, group: str, anchors: pd.DataFrame, source: str, 
         raise BadInput(f"anchor {source} {method}: choose from {choices}")
     if group not in set(tidy["group"]):
         raise BadInput(f"group {group}: choose from {', '.join(tidy['group'].unique())}")
-    runs = tidy[tidy["group"] == group].groupby("labels")["accuracy"]
-    ours = runs.agg(measured="mean", deviation="std", seeds="count").reset_index()
+    runs = tidy[tidy["group"] == group]
+    curve = curves.get_group((source, method))
+    (arch, strategy), (anchor_arch,) = runs[["arch", "strategy"]].iloc[0], curve["arch"].unique()
+    if not Data(runs).is_at_paper_scale:
+        raise BadInput(
+            f"{group} was not run at the scale of the anchors, which is the paper's: protocol {set(runs['protocol'])}"
+        )
+    if arch != anchor_arch or strategy not in (method, f"{method}_without_module"):
+        raise BadInput(f"{group} is {arch} with {strategy}, the anchor {anchor_arch} with {method}")
+    ours = runs.groupby("labels")["accuracy"].agg(measured="mean", deviation="std", seeds="count").reset_index()
     ours.loc[ours["seeds"] < FEWEST_SEEDS, "deviation"] = np.nan
-    curve = curves.get_group((source, method))[["labels", "accuracy"]].rename(columns={"accuracy": "anchor"})
-    table = ours.merge(curve, on="labels").drop(columns="seeds")
+    table = ours.merge(curve[["labels", "accuracy"]].rename(columns={"accuracy": "anchor"}), on="labels")
     if table.empty:
         raise BadInput(f"{group} and {source} {method} have no number of labels in common")
     return table.assign(difference=table["measured"] - table["anchor"])

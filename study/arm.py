@@ -32,6 +32,9 @@ def main() -> None:
     arms = {arm.name: arm for arm in plan.read(arguments.study, git("show", f"{arguments.revision}:params.yaml"))}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
+    if os.getpgrp() != os.getpid():
+        # A group of its own: what stops this arm stops nothing beside it.
+        os.setpgid(0, 0)
     die_with_parent()
     signal.signal(signal.SIGTERM, _stop_all)
     run(arms[arguments.name], arguments.revision, arguments.work, arguments.prefix)
@@ -57,6 +60,8 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
         folder = work / arm.name
         clone(repository, revision, folder)
         steps = Steps(folder, lock.fileno())
+        # Settings of an earlier attempt, whose study may have been another.
+        git("checkout", "--quiet", "--", "params.yaml", folder=folder)
         if is_prefix:
             steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
             return
@@ -68,14 +73,14 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
         commit = git("rev-parse", ref, folder=folder)
         if commit not in git("ls-remote", "origin", ref, folder=folder):
             raise BadInput(f"{arm.name} did not arrive in {repository}")
-        shutil.rmtree(folder)
+        _remove(folder)
 
 
 def clone(repository: Path, revision: str, folder: Path) -> None:
     """A clone at a revision that shares the repository's cache; one that is there already is kept."""
     if (folder / ".dvc/config.local").exists() and git("rev-parse", "HEAD", folder=folder) == revision:
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     git("clone", "--quiet", "--no-checkout", str(repository), str(folder))
     git("checkout", "--quiet", "--detach", revision, folder=folder)
     cache = subprocess.check_output([sys.executable, "-m", "dvc", "cache", "dir"], cwd=repository, text=True).strip()
@@ -83,6 +88,12 @@ def clone(repository: Path, revision: str, folder: Path) -> None:
     settings = f"[cache]\n    dir = {cache}\n    type = reflink,symlink,copy\n"
     (folder / ".dvc/config.local.part").write_text(settings)
     os.replace(folder / ".dvc/config.local.part", folder / ".dvc/config.local")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a clone; what is left of it where that is interrupted is no whole one."""
+    (folder / ".dvc/config.local").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Steps:

@@ -58,7 +58,7 @@ def operations_of(arm: Arm) -> list[int]:
 
 
 def seconds_of(arm: Arm) -> list[float]:
-    """Seconds of each cycle on this machine with the threads of this process, as two batches tell.
+    """Seconds of each cycle on this machine with the threads that PyTorch has now, as two batches tell.
 
     Optimizers are taken to cost alike: a step is small beside the gradient.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.entry import BadInput
 from stages.params import parse
-from study.plan import Arm
+from study.plan import Arm, get
 
 # What an arm's result can depend on; a study goes on at its first revision while none of it has changed since.
 SOURCES = ("dvc.yaml", "params.yaml", "stages", "requirements.txt")
@@ -43,13 +43,18 @@ def finished(arms: list[Arm]) -> dict[str, dict[str, str]]:
         *_, head, rest, name = ref.split("/")
         if name not in by_name or len(head) != 2:
             continue
-        if parse(git("show", f"{commit}:params.yaml")) != by_name[name].params:
+        if not has_settings(parse(git("show", f"{commit}:params.yaml")), by_name[name]):
             raise BadInput(
                 f"the experiment {name} (from {head}{rest[:7]}) has other params than this study's arm of that name: "
                 f"rename it (dvc exp rename {name} NEW) or remove it (dvc exp remove {name})"
             )
         found.setdefault(head + rest, {})[name] = commit
     return found
+
+
+def has_settings(params: dict, arm: Arm) -> bool:
+    """Whether a params.yaml has the settings of an arm; what the arm leaves as it was, its revision decides."""
+    return all(get(params, key) == value for key, value in arm.settings.items())
 
 
 def newest(revisions: Iterable[str]) -> str:
@@ -86,6 +91,9 @@ def identity() -> dict[str, str]:
     """Git's author and committer as in this repository, for clones that do not have its settings."""
     found = {}
     for key in ("name", "email"):
-        value = os.environ.get(f"GIT_AUTHOR_{key.upper()}") or git("config", f"user.{key}")
+        try:
+            value = os.environ.get(f"GIT_AUTHOR_{key.upper()}") or git("config", f"user.{key}")
+        except BadInput:
+            raise BadInput(f"experiments are Git commits: say who you are, git config user.{key} …") from None
         found |= {f"GIT_{role}_{key.upper()}": value for role in ("AUTHOR", "COMMITTER")}
     return found

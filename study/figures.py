@@ -13,23 +13,23 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, StrMethodFormatter
 
-from study.claims import ARCHITECTURES, OPTIMIZERS
+from study.claims import ARCHITECTURES, OPTIMIZERS, Data
 from study.statistics import FEWEST_SEEDS, area, wins
 
 COLOURS = dict(zip(OPTIMIZERS, sns.color_palette("colorblind"), strict=False))
-DASHES = {"loss_prediction": "", "random": (4, 2), "random_without_module": (1, 1)}
+USUAL = "loss_prediction"
 
 BUDGET_LABEL = "labelled images"
 
-# What the paper's text states of figure 3: architecture, optimizer, labels, accuracy.
+# What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
 STATED = [
-    ("resnet18", "adam", 1000, 0.77),
-    ("resnet18", "sgd", 1000, 0.69),
-    ("resnet34", "sgd", 10_000, 0.895),
-    ("resnet34", "adam", 10_000, 0.895),
-    ("resnet50", "sgd", 1000, 0.70),
-    ("resnet50", "adam", 1000, 0.75),
-    ("resnet50", "sgd", 10_000, 0.90),
+    ("resnet18", "adam", 1000, 3000, 0.77),
+    ("resnet18", "sgd", 1000, 3000, 0.69),
+    ("resnet34", "sgd", 10_000, 10_000, 0.895),
+    ("resnet34", "adam", 10_000, 10_000, 0.895),
+    ("resnet50", "sgd", 1000, 1000, 0.70),
+    ("resnet50", "adam", 1000, 1000, 0.75),
+    ("resnet50", "sgd", 10_000, 10_000, 0.90),
 ]
 
 
@@ -39,7 +39,7 @@ def figure_3(tidy: pd.DataFrame, anchors: pd.DataFrame) -> Figure:
     At the paper's scale also what its text states, and public curves.
     """
     figure, panels = _panels(tidy, "labels", "accuracy")
-    is_at_paper_scale = set(tidy["protocol"]) == {"paper"}
+    is_at_paper_scale = Data(tidy).is_at_paper_scale
     for arch, axes in panels.items():
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         if is_at_paper_scale:
@@ -47,8 +47,9 @@ def figure_3(tidy: pd.DataFrame, anchors: pd.DataFrame) -> Figure:
                 axes.plot(curve["labels"], curve["accuracy"], color="0.7", linewidth=0.8, zorder=0)
                 last = curve.iloc[-1]
                 axes.annotate(f"{source}, {method}", (last["labels"], last["accuracy"]), fontsize=5, color="0.5")
-            for _, optim, labels, accuracy in (mark for mark in STATED if mark[0] == arch):
-                axes.plot(labels, accuracy, marker="*", markersize=12, color=COLOURS[optim], markeredgecolor="black")
+            for _, optim, first, last, accuracy in (mark for mark in STATED if mark[0] == arch):
+                style = {"marker": "*", "markersize": 11, "markeredgecolor": "black", "linestyle": ":"}
+                axes.plot([first, last], [accuracy, accuracy], color=COLOURS[optim], **style)
     note = "" if not is_at_paper_scale else "; stars: the paper's text; grey: public curves"
     _finish(figure, panels, tidy, "Accuracy against budget", BUDGET_LABEL, "test accuracy", note)
     return figure
@@ -120,12 +121,16 @@ def budgets(tidy: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def classes(tidy: pd.DataFrame) -> Figure:
-    """Share of each class among what was acquired after the cold start; the mean over seeds."""
+def classes(tidy: pd.DataFrame) -> Figure | None:
+    """Share of each class among what was acquired after the cold start and trained on; the mean over seeds."""
+    # The last cycle queries too, for a cycle that is not run.
+    used = tidy[tidy["cycle"] < tidy.groupby("arm")["cycle"].transform("max")]
     counts = {
         group: np.sum([json.loads(row) for row in runs["acquired_classes"]], axis=0)
-        for group, runs in tidy.groupby("group", sort=False)
+        for group, runs in used.groupby("group", sort=False)
     }
+    if not counts:
+        return None
     shares = pd.DataFrame({group: count / max(count.sum(), 1) for group, count in counts.items()}).T
     figure, axes = plt.subplots(figsize=(7, 0.9 + 0.32 * len(shares)), layout="constrained")
     balanced = 1 / shares.shape[1]
@@ -172,6 +177,8 @@ def _panels(table: pd.DataFrame, x: str, y: str) -> tuple[Figure, dict[str, plt.
     figure, grid = plt.subplots(
         1, len(names), figsize=(1.5 + 5.2 * len(names), 4.6), sharey=True, squeeze=False, layout="constrained"
     )
+    table = table.assign(variant=_variants(table))
+    variants = sorted(table["variant"].unique(), key=lambda name: (name != USUAL, name))
     for arch, axes in zip(names, grid[0], strict=True):
         runs = table[table["arch"] == arch]
         seeds = runs.groupby("group")["seed"].nunique().min() if "seed" in runs else 0
@@ -182,16 +189,23 @@ def _panels(table: pd.DataFrame, x: str, y: str) -> tuple[Figure, dict[str, plt.
             hue="optim",
             hue_order=[optim for optim in OPTIMIZERS if optim in set(table["optim"])],
             palette=COLOURS,
-            style="strategy",
-            dashes=DASHES,
-            style_order=[strategy for strategy in DASHES if strategy in set(table["strategy"])],
-            units=None,
+            style="variant",
+            style_order=variants,
             errorbar="sd" if seeds >= FEWEST_SEEDS else None,
             err_kws={"alpha": 0.15, "linewidth": 0},
             ax=axes,
         )
         axes.set_title(arch)
     return figure, dict(zip(names, grid[0], strict=True))
+
+
+def _variants(table: pd.DataFrame) -> pd.Series:
+    """What a group's name says beside architecture and optimizer: its strategy, and other params that vary."""
+    rest = [
+        group.removeprefix(f"{arch}-{optim}").strip("-")
+        for group, arch, optim in zip(table["group"], table["arch"], table["optim"], strict=True)
+    ]
+    return pd.Series([name or USUAL for name in rest], index=table.index)
 
 
 def _finish(

@@ -56,7 +56,7 @@ def default_jobs() -> int:
 
 def environment_of(slot: int, jobs: int) -> dict[str, str]:
     """The environment of the arm in a slot, from 0: its share of the machine, checkpoints beside the repository."""
-    environment = {**os.environ, "AL_LAB_SCRATCH": str(Path("scratch").resolve())}
+    environment = {"AL_LAB_SCRATCH": str(Path("scratch").resolve()), **os.environ}
     if archive := os.environ.get("AL_LAB_CIFAR10"):
         environment["AL_LAB_CIFAR10"] = str(Path(archive).resolve())
     if found := gpus():
@@ -83,7 +83,7 @@ def run(study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Calla
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the running arms have kept their training.
-        BadInput: what the arms share failed, or the study is being run already.
+        BadInput: the study is being run already.
     """
     folder_of(study).mkdir(parents=True, exist_ok=True)
     with open(folder_of(study) / "study.lock", "w") as lock:
@@ -98,10 +98,11 @@ def _run(study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Call
     interruption = Interruption().listen()
     # Once, ahead of all: arms that download, prepare or draw a first set at the same moment collide in the cache.
     first = list({_prefix_of(arm): arm for arm in reversed(arms)}.values())
-    failed = _run_all(study, first, revision, 1, lambda state: None, interruption, "--prefix").failed
-    for name, reason in failed.items():
-        raise BadInput(f"what all arms of a seed share failed, in {name}: {reason}")
-    return _run_all(study, arms, revision, jobs, show, interruption).failed
+    reasons = _run_all(study, first, revision, 1, lambda state: None, interruption, "--prefix").failed
+    reasons = {_prefix_of(arm): reasons[arm.name] for arm in first if arm.name in reasons}
+    failed = {arm.name: reasons[prefix] for arm in arms if (prefix := _prefix_of(arm)) in reasons}
+    rest = [arm for arm in arms if arm.name not in failed]
+    return failed | _run_all(study, rest, revision, jobs, show, interruption).failed
 
 
 def cycles_done(study: Path, arm: plan.Arm) -> int:
@@ -161,10 +162,10 @@ def _start(
 
 
 def _reason(log: Path) -> str:
-    """The first error of an arm's log, and where the rest stands."""
+    """The first error that an arm's log names, else its last line; and where the rest stands."""
     lines = log.read_text().splitlines()
     errors = [line for line in lines if line.startswith(("error:", "ERROR:"))]
-    return f"{(errors or lines or ['nothing was printed'])[0]} ({log})"
+    return f"{(errors or lines[-1:] or ['nothing was printed'])[0]} ({log})"
 
 
 def _stop(processes: list[subprocess.Popen]) -> None:

@@ -26,7 +26,9 @@ from stages.params import Yaml12Loader, parse
 
 # What a name always says, and what goes without saying in it.
 ALWAYS = ("arch", "optim")
-UNSAID = {"strategy": "loss_prediction"}
+USUAL_STRATEGY = "loss_prediction"
+# What other keys of the file say.
+NOT_IN_ARMS = {"protocol": "protocol", "seed": "seeds", "cold_start_seed": "seeds", "cycles": "cycles"}
 
 
 class _StudyFile(BaseModel):
@@ -74,6 +76,9 @@ def read(path: Path, params_text: str) -> list[Arm]:
     except ValidationError as error:
         faults = [f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise BadInput("\n".join([f"{path} is refused, nothing was run:", *faults])) from error
+    if reserved := [key for key in study.arms if key in NOT_IN_ARMS]:
+        faults = [f"  arms.{key}: stands under {NOT_IN_ARMS[key]}, for all arms" for key in reserved]
+        raise BadInput("\n".join([f"{path} is refused, nothing was run:", *faults]))
     base = parse(params_text)
     arms = [
         _arm(study, dict(zip(study.arms, values, strict=True)), seed, base)
@@ -86,6 +91,13 @@ def read(path: Path, params_text: str) -> list[Arm]:
     if faults:
         raise BadInput("\n".join([f"{path} is refused, nothing was run:", *dict.fromkeys(faults)]))
     return arms
+
+
+def get(params: dict, key: str) -> object:
+    """The value of a dotted key; None where there is none."""
+    for name in key.split("."):
+        params = params.get(name) if isinstance(params, dict) else None
+    return params
 
 
 def _mapping(path: Path) -> dict:
@@ -106,8 +118,11 @@ def _arm(study: _StudyFile, values: dict[str, object], seed: int, base: dict) ->
     if study.cycles is not None:
         settings["cycles"] = [{"this": number, "next": number + 1} for number in range(study.cycles)]
     said = [str(values.get(key, base.get(key))) for key in ALWAYS]
+    strategy = values.get("strategy", base.get("strategy"))
+    if strategy != USUAL_STRATEGY:
+        said.append(str(strategy))
     for key, value in values.items():
-        if key not in ALWAYS and len(study.arms[key]) > 1 and value != UNSAID.get(key):
+        if key not in (*ALWAYS, "strategy") and len(study.arms[key]) > 1:
             is_word = isinstance(value, str)
             said.append(_plain(value if is_word else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
     group = "-".join(said)
@@ -117,6 +132,8 @@ def _arm(study: _StudyFile, values: dict[str, object], seed: int, base: dict) ->
         block = params
         for name in blocks:
             block = block.setdefault(name, {})
+            if not isinstance(block, dict):
+                raise BadInput(f"arms.{key}: {name} of params.yaml is no block of params")
         block[last] = value
     prefix = "" if study.protocol == "paper" else f"{study.protocol}-"
     return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, params)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from stages.data.files import replaced, write_text
 from stages.report.compare import differing_environments
 from study import anchors, claims, figures
-from study.statistics import FEWEST_SEEDS, area, final_accuracy, pairwise, summary
+from study.statistics import FEWEST_SEEDS, area, final_accuracy, pairwise, summary, unpaired_seeds
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -29,7 +29,7 @@ def write(tidy: pd.DataFrame, expected: int, folder: Path) -> None:
     verdicts = claims.verdicts(tidy)
     write_text(folder / "tidy.csv", tidy.to_csv(index=False))
     write_text(folder / "claims.csv", verdicts.to_csv(index=False))
-    write_text(folder / "claims.md", claims_markdown(verdicts))
+    write_text(folder / "claims.md", claims_markdown(tidy, verdicts))
     drawings = {}
     for name, figure in figures.all_figures(tidy, anchors.read()).items():
         drawings[name] = _svg(figure)
@@ -54,6 +54,7 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
         seeds=int(seeds.min()),
         fewest=FEWEST_SEEDS,
         machines=machines(tidy),
+        unpaired=unpaired_seeds(tidy),
         warnings=differing_environments({arm: runs for arm, runs in tidy.groupby("arm", sort=False)}),
         figures={name: _element(svg) for name, svg in drawings.items()},
         claims=[
@@ -74,12 +75,24 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
     )
 
 
-def claims_markdown(verdicts: pd.DataFrame) -> str:
-    """The claims as a table of Markdown: a row a claim, a line a part."""
-    lines = ["| claim (section) | measured, with 95 % interval over seeds | verdict |", "|---|---|---|"]
+def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
+    """The claims as Markdown: what they are judged by, and a table with a row a claim, a line a part."""
+    scale = "the paper's scale"
+    if not claims.Data(tidy).is_at_paper_scale:
+        scale = "**not the paper's scale**: its labels stand for shares of this budget, and verdicts hold here alone"
+    seeds = tidy.groupby("group")["seed"].nunique()
+    lines = [
+        f"Protocol `{tidy['protocol'].iloc[0]}`, {tidy['labels'].min():,} to {tidy['labels'].max():,} labels, "
+        f"{seeds.min()} seeds or more an arm; {scale}. Points of accuracy with 95 % intervals (Student's t, paired by "
+        "seed). A claim is supported where all its parts are, contradicted where any is, by an interval widened for the "
+        "number of parts.",
+        "",
+        "| claim (section of the paper) | measured | verdict |",
+        "|---|---|---|",
+    ]
     for name, rows in verdicts.groupby("claim", sort=False):
         first = rows.iloc[0]
-        claim = f"**{name}** ({first['source']}): {first['sentence']}"
+        claim = f"**{name}** ({first['source']}): “{first['sentence']}”"
         lines.append(f"| {claim} | {'<br>'.join(claim_lines(rows))} | **{first['verdict']}** |")
     return "\n".join(lines) + "\n"
 

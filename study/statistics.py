@@ -9,7 +9,6 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from stages.entry import BadInput
 from stages.report.measures import area_under_budget_curve, labels_to_reach
 
 FEWEST_SEEDS = 3
@@ -22,7 +21,8 @@ Measure = Callable[[pd.DataFrame], float]
 class Estimate(NamedTuple):
     """A mean over seeds. low, high: its 95 % interval by Student's t; p: of a mean of zero, two-sided.
 
-    All three are None from fewer than three seeds.
+    All three are None from fewer than three seeds, and where all have the same value: without a spread there is
+    no t.
     """
 
     mean: float
@@ -56,11 +56,8 @@ def by_seed(tidy: pd.DataFrame, group: str, measure: Measure) -> pd.Series:
 def estimate(values: pd.Series) -> Estimate:
     """Mean and interval of one figure a seed."""
     count = len(values)
-    if count < FEWEST_SEEDS:
+    if count < FEWEST_SEEDS or np.ptp(values) == 0:
         return Estimate(values.mean(), count)
-    if np.ptp(values) == 0:
-        # No spread, no t: the mean is as certain as these seeds can make it.
-        return Estimate(values.mean(), count, values.mean(), values.mean(), float(values.mean() == 0))
     test = stats.ttest_1samp(values, 0)
     interval = test.confidence_interval(CONFIDENCE)
     return Estimate(values.mean(), count, interval.low, interval.high, test.pvalue)
@@ -74,28 +71,21 @@ def widened(found: Estimate, count: int) -> tuple[float, float]:
 
 
 def difference(tidy: pd.DataFrame, group: str, other: str, measure: Measure) -> Estimate:
-    """Group minus other, paired by seed.
-
-    Raises:
-        BadInput: runs with the same seed began from different labelled sets.
-    """
-    tidy = tidy[tidy["group"].isin([group, other])]
-    check_pairs(tidy)
+    """Group minus other, paired by seed; a seed whose two runs began from different labelled sets is no pair."""
     one, two = by_seed(tidy, group, measure), by_seed(tidy, other, measure)
-    return estimate((one - two).dropna())
+    return estimate((one - two)[_is_pair(tidy, group, other)].dropna())
 
 
-def check_pairs(tidy: pd.DataFrame) -> None:
-    """Refuse a table whose runs of a seed began from different labelled sets.
+def _is_pair(tidy: pd.DataFrame, group: str, other: str) -> pd.Series:
+    """Of every seed of either group, whether both began from the same labelled set."""
+    runs = tidy[tidy["group"].isin([group, other])].groupby("seed")
+    return (runs["first_set"].nunique() == 1) & (runs["group"].nunique() == 2)
 
-    Raises:
-        BadInput: naming the first such seed.
-    """
-    for seed, runs in tidy.groupby("seed"):
-        if runs["first_set"].nunique() > 1:
-            sets = runs.groupby("first_set")["arm"].first()
-            named = ", ".join(f"{arm} {name[:8]}" for name, arm in sets.items())
-            raise BadInput(f"seed {seed}: arms began from different labelled sets and cannot be paired: {named}")
+
+def unpaired_seeds(tidy: pd.DataFrame) -> list[int]:
+    """Seeds whose runs began from different labelled sets."""
+    sets = tidy.groupby("seed")["first_set"].nunique()
+    return [int(seed) for seed in sets.index[sets > 1]]
 
 
 def summary(tidy: pd.DataFrame) -> pd.DataFrame:
@@ -155,9 +145,16 @@ def wins(tidy: pd.DataFrame) -> pd.DataFrame:
     for group, other in combinations(groups, 2):
         ours = tidy[tidy["group"] == group].pivot(index="cycle", columns="seed", values="accuracy")
         theirs = tidy[tidy["group"] == other].pivot(index="cycle", columns="seed", values="accuracy")
-        found = [estimate(row.dropna()) for _, row in (ours - theirs).dropna(how="all").iterrows()]
-        if not found or any(item.p is None for item in found):
+        is_pair = _is_pair(tidy, group, other)
+        gaps = (ours - theirs)[is_pair.index[is_pair]].dropna(how="all")
+        if is_pair.sum() < FEWEST_SEEDS or gaps.empty:
             continue
-        table.loc[group, other] = np.mean([item.p < 1 - CONFIDENCE and item.mean > 0 for item in found])
-        table.loc[other, group] = np.mean([item.p < 1 - CONFIDENCE and item.mean < 0 for item in found])
+        found = [estimate(row.dropna()) for _, row in gaps.iterrows()]
+        is_clear = [item.p is not None and item.p < 1 - CONFIDENCE for item in found]
+        table.loc[group, other] = np.mean(
+            [clear and item.mean > 0 for clear, item in zip(is_clear, found, strict=True)]
+        )
+        table.loc[other, group] = np.mean(
+            [clear and item.mean < 0 for clear, item in zip(is_clear, found, strict=True)]
+        )
     return table

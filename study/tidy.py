@@ -22,6 +22,7 @@ COLUMNS = [
     "optim",
     "strategy",
     "protocol",
+    "settings",
     "seed",
     "cycle",
     "labels",
@@ -44,6 +45,7 @@ COLUMNS = [
     "instructions",
     "threads",
     "torch",
+    "cudnn",
     "precision",
     "compiled",
     "revision",
@@ -85,6 +87,7 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
         arm=arm.name,
         group=arm.group,
         **chosen,
+        settings=" ".join(word for word in arm.options if word != "-S"),
         target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
         first_set=_first_set(git("show", f"{commit}:dvc.lock")),
     )

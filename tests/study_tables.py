@@ -29,6 +29,7 @@ def tidy_of(
                         "optim": optim,
                         "strategy": strategy[0] if strategy else "loss_prediction",
                         "protocol": protocol,
+                        "settings": f"optim={optim} seed={seed}",
                         "seed": seed,
                         "cycle": cycle,
                         "labels": LABELS[cycle],
