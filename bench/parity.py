@@ -6,27 +6,24 @@ difference is that of pairs. Accuracy is that of the last epoch on the test set;
 
 from argparse import ArgumentParser
 from time import perf_counter
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
 
-from bench import baseline, machine
+from bench import baseline, machine, ours
 from stages import entry
 from stages.data import prepared
-from stages.model import loss_prediction, resnet
+from stages.data.dataset import Split
+from stages.model import resnet
 from stages.progress import Progress
 from stages.training import device as devices
-from stages.training import optimizers
-from stages.training.batches import Normaliser, TrainingBatches
+from stages.training.batches import Normaliser
 from stages.training.prediction import predict
-from stages.training.train import train
 
 LABELS = 1_000
 BATCH_SIZE = 32
-SGD = SimpleNamespace(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 
 def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_compiled: bool) -> dict[str, float]:
@@ -37,46 +34,24 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
     split, test = prepared.read_split("train", arrays), prepared.read_split("test", arrays)
     indices = np.random.default_rng(seed).choice(len(split.labels), LABELS, replace=False)
     # Drop and detachment in the paper's proportions.
-    drop_epoch, detach_epoch = round(0.8 * epochs), round(0.6 * epochs)
+    schedule = baseline.Schedule(BATCH_SIZE, epochs, detach_epoch=round(0.6 * epochs), drop_epoch=round(0.8 * epochs))
     normalise = Normaliser(statistics, device)
 
-    def networks(precision: torch.dtype) -> tuple[resnet.ResNet, loss_prediction.LossPrediction]:
-        network = resnet.build("resnet18", 10, width, seed, precision).to(device)
-        return network, loss_prediction.build(network.stage_channels, 128, seed).to(device)
+    def progress(loop: str) -> Progress:
+        return Progress(f"seed {seed}, {loop}", epochs * LABELS, "images")
 
-    def usual() -> resnet.ResNet:
+    def usual_loop() -> resnet.ResNet:
         torch.manual_seed(seed)
-        network, module = networks(torch.float32)
+        network, module = ours.networks("resnet18", width, seed, torch.float32, device)
         images = baseline.training_set(raw, indices, statistics)
-        bar = Progress(f"seed {seed}, usual loop", epochs * LABELS, "images")
-        baseline.train(
-            network, module, images, BATCH_SIZE, epochs, detach_epoch, drop_epoch, SGD.lr, device, on_batch=bar.update
-        )
-        return network.eval()
+        baseline.train(network, module, images, schedule, device, progress("usual loop").update)
+        return network
 
-    def ours() -> resnet.ResNet:
-        network, module = networks(precision)
-        network = network.to(memory_format=torch.channels_last)
-        batches = TrainingBatches(
-            torch.from_numpy(split.images[indices]).to(device),
-            torch.from_numpy(split.labels[indices]).to(device),
-            BATCH_SIZE,
-            padding=4,
-            flip=True,
-        )
-        bar = Progress(f"seed {seed}, ours", epochs, "epochs")
-        train(
-            network,
-            module,
-            optimizers.build("sgd", SGD, [*network.parameters(), *module.parameters()]),
-            batches,
-            normalise,
-            SimpleNamespace(epochs=epochs, lr_drop_epoch=drop_epoch, lr_drop_factor=0.1),
-            SimpleNamespace(margin=1.0, weight=1.0, detach_epoch=detach_epoch),
-            lambda epoch: seed * epochs + epoch,
-            lambda epoch: bar.update(),
-            is_compiled=is_compiled,
-        )
+    def our_loop() -> resnet.ResNet:
+        network, module = ours.networks("resnet18", width, seed, precision, device)
+        images = Split(split.images[indices], split.labels[indices])
+        bar = progress("ours")
+        ours.train(network, module, images, normalise, schedule, device, bar.update, seed, is_compiled)
         return resnet.folded(network)
 
     def accuracy(network: resnet.ResNet) -> float:
@@ -85,7 +60,7 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
         return float((logits.argmax(axis=1) == test.labels).mean())
 
     result = {}
-    for name, loop in (("usual", usual), ("ours", ours)):
+    for name, loop in (("usual", usual_loop), ("ours", our_loop)):
         started = perf_counter()
         result[name] = accuracy(loop())
         result[f"{name}_seconds"] = perf_counter() - started

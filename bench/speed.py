@@ -9,34 +9,32 @@ import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
 from time import perf_counter
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from bench import baseline, machine
+from bench import baseline, machine, ours
 from stages import entry
 from stages.data import prepared
-from stages.model import loss_prediction, resnet
+from stages.data.dataset import Split
+from stages.model import resnet
 from stages.training import device as devices
-from stages.training import optimizers
-from stages.training.batches import Normaliser, TrainingBatches
+from stages.training.batches import Normaliser
 from stages.training.prediction import BATCH_SIZE as SCORING_BATCH
 from stages.training.prediction import predict
-from stages.training.train import train
 
 BATCH_SIZE = 128
-HIDDEN = 128
-SGD = SimpleNamespace(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+WIDTH = 64
+SECONDS = 1  # of the usual loop, a turn; at least one batch
 # Longer than any benchmark, and nothing of the schedule within it.
-ENDLESS = SimpleNamespace(epochs=10**6, lr_drop_epoch=10**6, lr_drop_factor=0.1)
-LOSS_PREDICTION = SimpleNamespace(margin=1.0, weight=1.0, detach_epoch=10**6)
+ENDLESS = baseline.Schedule(BATCH_SIZE, epochs=10**6, detach_epoch=10**6, drop_epoch=10**6)
 TASKS = {"training on 1,000": 1_000, "training on 5,000": 5_000, "scoring 50,000": 50_000}
 
 
@@ -61,26 +59,29 @@ class Pace:
             self.wait()
 
 
-class PacedBatches(TrainingBatches):
-    """Our batches, handed out at the pace of the benchmark."""
+class Job(NamedTuple):
+    """What both sides do. precision, is_compiled: of our side's convolutions and training."""
 
-    pace: Pace
+    arch: str
+    task: str
+    precision: torch.dtype
+    is_compiled: bool
 
-    def epoch(self, seed: int):
-        for images, labels in super().epoch(seed):
-            yield images, labels
-            self.pace(len(labels))
+    @property
+    def is_training(self) -> bool:
+        return self.task.startswith("training")
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The images of the task."""
+        return np.random.default_rng(0).permutation(50_000)[: TASKS[self.task]]
 
 
-def work(pipe: Connection, is_ours: bool, arch: str, task: str, precision: str, is_compiled: bool) -> None:
+def work(pipe: Connection, is_ours: bool, job: Job) -> None:
     """A worker: train or score without end, at the pace that the pipe sets."""
     device = devices.choose()
-    raw, arrays = machine.cifar()
-    statistics = prepared.read_statistics(arrays)
-    indices = np.random.default_rng(0).permutation(50_000)[: TASKS[task]]
     pace = Pace(pipe, device)
-    loop = (_our_training if task.startswith("training") else _our_scoring) if is_ours else _usual_loop
-    run = loop(arch, task, precision, is_compiled, device, statistics, indices, raw, arrays, pace)
+    run = (_our_loop if is_ours else _usual_loop)(job, device, pace)
     pipe.send("ready")
     with suppress(EOFError):  # nobody sets the pace any more
         pace.wait()
@@ -88,76 +89,47 @@ def work(pipe: Connection, is_ours: bool, arch: str, task: str, precision: str, 
             run()
 
 
-def _networks(arch: str, precision: torch.dtype, device: torch.device) -> tuple[resnet.ResNet, torch.nn.Module]:
-    network = resnet.build(arch, 10, 64, seed=0, precision=precision).to(device)
-    return network, loss_prediction.build(network.stage_channels, HIDDEN, seed=0).to(device)
+def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
+    raw, arrays = machine.cifar()
+    statistics = prepared.read_statistics(arrays)
+    network, module = ours.networks(job.arch, WIDTH, 0, torch.float32, device)
+    if job.is_training:
+        images = baseline.training_set(raw, job.indices, statistics)
+        return partial(baseline.train, network, module, images, ENDLESS, device, pace)
+    images = baseline.pool(raw, job.indices, statistics)
+    return partial(baseline.score, network, module, images, BATCH_SIZE, device, pace)
 
 
-def _usual_loop(arch, task, precision, is_compiled, device, statistics, indices, raw, arrays, pace) -> Callable:
-    network, module = _networks(arch, torch.float32, device)
-    if task.startswith("training"):
-        images = baseline.training_set(raw, indices, statistics)
-        never = ENDLESS.epochs
-        return lambda: baseline.train(
-            network, module, images, BATCH_SIZE, never, never, never, SGD.lr, device, on_batch=pace
-        )
-    images = baseline.pool(raw, indices, statistics)
-    return lambda: baseline.score(network, module, images, BATCH_SIZE, device, on_batch=pace)
-
-
-def _our_training(arch, task, precision, is_compiled, device, statistics, indices, raw, arrays, pace) -> Callable:
+def _our_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
     devices.make_deterministic()
-    network, module = _networks(arch, devices.precision_of(precision, device), device)
-    network = network.to(memory_format=torch.channels_last)
+    _, arrays = machine.cifar()
+    normalise = Normaliser(prepared.read_statistics(arrays), device)
     split = prepared.read_split("train", arrays)
-    batches = PacedBatches(
-        torch.from_numpy(split.images[indices]).to(device),
-        torch.from_numpy(split.labels[indices]).to(device),
-        BATCH_SIZE,
-        padding=4,
-        flip=True,
-    )
-    batches.pace = pace
-    return lambda: train(
-        network,
-        module,
-        optimizers.build("sgd", SGD, [*network.parameters(), *module.parameters()]),
-        batches,
-        Normaliser(statistics, device),
-        ENDLESS,
-        LOSS_PREDICTION,
-        lambda epoch: epoch,
-        lambda epoch: None,
-        is_compiled=is_compiled and devices.can_compile(device),
-    )
-
-
-def _our_scoring(arch, task, precision, is_compiled, device, statistics, indices, raw, arrays, pace) -> Callable:
-    devices.make_deterministic()
-    network, module = _networks(arch, devices.precision_of(precision, device), device)
-    network = resnet.folded(network)
-    images = prepared.read_split("train", arrays).images
-    normalise = Normaliser(statistics, device)
-    return lambda: predict(network, module, images, indices, normalise, device, on_batch=pace)
+    network, module = ours.networks(job.arch, WIDTH, 0, job.precision, device)
+    if job.is_training:
+        images = Split(split.images[job.indices], split.labels[job.indices])
+        return partial(
+            ours.train, network, module, images, normalise, ENDLESS, device, pace, is_compiled=job.is_compiled
+        )
+    return partial(predict, resnet.folded(network), module, split.images, job.indices, normalise, device, pace)
 
 
 def flops(arch: str, is_training: bool) -> float:
-    """Floating-point operations an image, a multiplication and its addition counted as two."""
-    network, module = _networks(arch, torch.float32, torch.device("cpu"))
-    with FlopCounterMode(display=False) as counter:
-        logits, features = network(torch.randn(2, 3, 32, 32))
-        if is_training:
-            (logits.sum() + module(features).sum()).backward()
-    return counter.get_total_flops() / 2
+    """Floating-point operations an image, a multiplication and its addition counted as two.
+
+    Training takes three times the forward pass: the gradients of a product, by its input and by its weights,
+    are a product of the same size each.
+    """
+    return (3 if is_training else 1) * resnet.count_flops(resnet.build(arch, 10, WIDTH, seed=0), 32)
 
 
 class Worker:
     """One of the two sides, and its chunk."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, is_ours: bool, job: Job) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, *arguments))
+        self.process = context.Process(target=work, args=(theirs, is_ours, job))
         self.process.start()
         theirs.close()
         self.pipe.recv()
@@ -172,27 +144,26 @@ class Worker:
         self.process.join()
 
 
-def compare(arch: str, task: str, precision: str, is_compiled: bool, alternations: int, seconds: float) -> dict:
+def compare(job: Job, alternations: int, seconds: float) -> dict:
     """Measure one row of the table."""
-    usual = Worker(False, arch, task, precision, is_compiled)
-    ours = Worker(True, arch, task, precision, is_compiled)
+    usual_side, our_side = Worker(False, job), Worker(True, job)
     try:
-        usual.run(1)
-        _, first_batch, _ = ours.run(1)  # compiles
-        images, elapsed, _ = usual.run(1)
-        ours.run(1)
+        usual_side.run(1)
+        _, first_batch, _ = our_side.run(1)  # compiles
+        images, elapsed, _ = usual_side.run(1)
+        our_side.run(1)
         chunk = max(1, round(seconds * images / elapsed / BATCH_SIZE))
-        turns = [(usual.run(chunk), ours.run(chunk)) for _ in range(alternations)]
+        turns = [(usual_side.run(chunk), our_side.run(chunk)) for _ in range(alternations)]
     finally:
-        usual.stop()
-        ours.stop()
+        usual_side.stop()
+        our_side.stop()
     usual_speed, our_speed = (
         sum(turn[side][0] for turn in turns) / sum(turn[side][1] for turn in turns) for side in (0, 1)
     )
-    ratios = [(ours[0] / ours[1]) / (usual[0] / usual[1]) for usual, ours in turns]
+    ratios = [(our[0] / our[1]) / (usual[0] / usual[1]) for usual, our in turns]
     return {
-        "task": task,
-        "network": arch,
+        "task": job.task,
+        "network": job.arch,
         "usual": usual_speed,
         "ours": our_speed,
         "ratio": median(ratios),
@@ -200,7 +171,7 @@ def compare(arch: str, task: str, precision: str, is_compiled: bool, alternation
         "highest": max(ratios),
         "usual_mb": turns[-1][0][2],
         "our_mb": turns[-1][1][2],
-        "tflops": our_speed * flops(arch, task.startswith("training")) / 1e12,
+        "tflops": our_speed * flops(job.arch, job.is_training) / 1e12,
         "first_batch": first_batch,
         "chunk": chunk,
     }
@@ -211,8 +182,6 @@ def main() -> None:
     parser.add_argument("--archs", nargs="+", default=list(resnet.ARCHITECTURES), choices=resnet.ARCHITECTURES)
     parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
     parser.add_argument("--alternations", type=int, default=7, help="turns of each side (at least 7)")
-    parser.add_argument("--seconds", type=float, default=1, help="of the usual loop, a turn; at least one batch")
-    parser.add_argument("--eager", action="store_true", help="do not compile our training")
     options = parser.parse_args()
     if options.alternations < 7:
         raise entry.BadInput(f"--alternations {options.alternations}: must be at least 7")
@@ -220,6 +189,7 @@ def main() -> None:
     machine.cifar()
     device = devices.choose()
     precision = devices.precision_of(options.precision, device)
+    is_compiled = devices.can_compile(device)
     peak = machine.matmul_peak(precision, device)
     rows = []
     for arch in options.archs:
@@ -227,7 +197,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
             for task in TASKS:
-                row = compare(arch, task, options.precision, not options.eager, options.alternations, options.seconds)
+                row = compare(Job(arch, task, precision, is_compiled), options.alternations, SECONDS)
                 speeds = f"{row['usual']:.0f} and {row['ours']:.0f} images/s, ratio {row['ratio']:.2f}"
                 print(f"{arch}, {task}: {speeds}", flush=True)
                 rows.append(row)
@@ -250,7 +220,7 @@ def main() -> None:
         "Speed against the usual loop",
         table,
         [
-            f"{machine.heading(device)}; ours in {name}, training {'eager' if options.eager else 'compiled'}.",
+            f"{machine.heading(device)}; ours in {name}, training {'compiled' if is_compiled else 'eager'}.",
             f"Matmul peak measured in {name}: {peak:.2f} TFLOP/s.",
             f"{options.alternations} turns of each side; batches a turn: {', '.join(map(str, measured['chunk']))}. "
             "Speeds are over all turns, ratios of neighbouring turns: their median and range. Batches of "

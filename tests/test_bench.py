@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from bench import machine, parity, speed
+from bench import machine, ours, parity, speed
 from stages.data.cifar10 import VARIABLE
 
 needs_cifar = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no CIFAR-10")
@@ -24,7 +25,8 @@ def test_two_sides_take_turns(task: str, folder: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     machine.cifar()
-    row = speed.compare("resnet18", task, "float32", False, alternations=1, seconds=0)
+    job = speed.Job("resnet18", task, torch.float32, is_compiled=False)
+    row = speed.compare(job, alternations=1, seconds=0)
     assert row["usual"] > 0
     assert row["lowest"] <= row["ratio"] <= row["highest"]
     assert row["ours"] / row["usual"] == pytest.approx(row["ratio"])
@@ -43,6 +45,11 @@ def test_operations_are_counted_as_published() -> None:
     # ResNet-18 with the CIFAR stem: 0.56 G multiply-adds forward; training is three times that.
     assert speed.flops("resnet18", is_training=False) == pytest.approx(1.11e9, rel=0.02)
     assert speed.flops("resnet18", is_training=True) == pytest.approx(3.33e9, rel=0.02)
+    network, module = ours.networks("resnet18", speed.WIDTH, 0, torch.float32, torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter:
+        logits, features = network(torch.randn(2, 3, 32, 32))
+        (logits.sum() + module(features).sum()).backward()
+    assert speed.flops("resnet18", is_training=True) == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
 
 
 def test_a_table_is_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def test_the_stage_does_not_outlive_the_caller(stage, is_loaded: bool) -> None:
 def test_callers_that_are_killed_leave_another_stage_alone(stage) -> None:
     other = stage("print('ready'); input(); print('to the end')")
     assert other.stdout.readline() == "ready\n"
-    killed = [stage("import time; print('ready'); time.sleep(60)") for _ in range(30)]
+    killed = [stage("import time; print('ready', flush=True); time.sleep(60)") for _ in range(30)]
     for process in killed:
         assert process.stdout.readline() == "ready\n"
     for process in killed:
