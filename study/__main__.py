@@ -124,7 +124,7 @@ class _Live:
 
 
 def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:
-    torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"]))
+    torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"].split(",")[0]))
     rows = [("arm", "labels", "images trained on", "images scored", "hours")]
     hours = []
     for arm in arms:

@@ -36,9 +36,8 @@ def compare(tidy: pd.DataFrame, group: str, anchors: pd.DataFrame, source: str, 
     curve = curves.get_group((source, method))
     (arch, strategy), (anchor_arch,) = runs[["arch", "strategy"]].iloc[0], curve["arch"].unique()
     if not Data(runs).is_at_paper_scale:
-        raise BadInput(
-            f"{group} was not run at the scale of the anchors, which is the paper's: protocol {set(runs['protocol'])}"
-        )
+        protocol = runs["protocol"].iloc[0]
+        raise BadInput(f"{group} (protocol {protocol}) was not run at the paper's scale, which is that of the anchors")
     if arch != anchor_arch or strategy not in (method, f"{method}_without_module"):
         raise BadInput(f"{group} is {arch} with {strategy}, the anchor {anchor_arch} with {method}")
     ours = runs.groupby("labels")["accuracy"].agg(measured="mean", deviation="std", seeds="count").reset_index()

@@ -299,7 +299,8 @@ CLAIMS = [
     Claim(
         "ResNet-50: below 70 % against 75 %",
         "6.3",
-        "At the initial 1,000 sample mark, SGD performs poorly (< 70% accuracy) … In contrast, Adam starts strong at ≈ 75%",
+        "At the initial 1,000 sample mark, SGD performs poorly (< 70% accuracy) … "
+        "In contrast, Adam starts strong at ≈ 75%",
         _figures(
             _stated([SGD_50], (1000, 1000), "at the first tenth", None, 0.70),
             _stated(["resnet50-adam"], (1000, 1000), "at the first tenth", 0.75 - ABOUT, 0.75 + ABOUT),

@@ -84,8 +84,8 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
     lines = [
         f"Protocol `{tidy['protocol'].iloc[0]}`, {tidy['labels'].min():,} to {tidy['labels'].max():,} labels, "
         f"{seeds.min()} seeds or more an arm; {scale}. Points of accuracy with 95 % intervals (Student's t, paired by "
-        "seed). A claim is supported where all its parts are, contradicted where any is, by an interval widened for the "
-        "number of parts.",
+        "seed). A claim is supported where all its parts are, contradicted where any is, by an interval widened for "
+        "the number of parts.",
         "",
         "| claim (section of the paper) | measured | verdict |",
         "|---|---|---|",

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from study.claims import PARAMETERS
+
 LABELS = [1000 * number for number in range(1, 11)]
 
 
@@ -13,13 +15,14 @@ def tidy_of(
 
     Args:
         curves: group (``resnet18-sgd``) → accuracies of its cycles.
-        spread: standard deviation of a run's own offset; seeds share nothing else.
+        spread: standard deviation of a run's own offset, and ten times that of each of its cycles.
     """
     rows = []
     for number, (group, curve) in enumerate(curves.items()):
         arch, optim, *strategy = group.split("-")
         for seed in range(seeds):
-            offset = np.random.default_rng([number, seed]).normal(scale=spread)
+            draw = np.random.default_rng([number, seed])
+            offset = draw.normal(scale=spread)
             for cycle, accuracy in enumerate(curve):
                 rows.append(
                     {
@@ -33,13 +36,13 @@ def tidy_of(
                         "seed": seed,
                         "cycle": cycle,
                         "labels": LABELS[cycle],
-                        "accuracy": accuracy + offset,
+                        "accuracy": accuracy + offset + draw.normal(scale=spread / 10),
                         "label_efficiency": (accuracy - curve[0]) / (1000 * cycle) if cycle else np.nan,
                         "loss_spearman": 0.4 + offset,
                         "loss_pair_accuracy": 0.6,
                         "acquired_classes": str([100] * 10),
                         "training_images": 200 * LABELS[cycle],
-                        "parameters": 11_173_962,
+                        "parameters": PARAMETERS[arch],
                         "flops": 1_110_000_000,
                         "training_seconds": 10.0,
                         "evaluation_seconds": 1.0,

@@ -67,6 +67,12 @@ def test_names_say_what_the_arms_vary(tmp_path: Path) -> None:
     assert {arm.params["protocols"]["demo"]["width"] for arm in arms} == {4}
 
 
+def test_a_strategy_that_all_arms_have_is_said_too(tmp_path: Path) -> None:
+    # No arm that queries at random may pass for one of loss prediction.
+    (arm,) = arms_of(tmp_path, protocol="demo", seeds=[0], arms={"strategy": ["random"]})
+    assert arm.group == "resnet18-sgd-random"
+
+
 def test_options_are_typed_as_dvc_reads_them(tmp_path: Path) -> None:
     (arm,) = arms_of(
         tmp_path,
@@ -105,6 +111,8 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
         ({"protocol": "none", "seeds": [0], "arms": {"optim": ["sgd"]}}, "protocol = 'none': choose from"),
         ({"protocol": "demo", "seeds": [0], "arms": {"optimizers.sdg.lr": [1.0]}}, "optimizers.sdg"),
         ({"protocol": "demo", "seeds": [0], "arms": {"optimizer": ["sgd"]}}, "optimizer"),
+        ({"protocol": "demo", "seeds": [0], "arms": {"seed": [5]}}, "arms.seed: stands under seeds"),
+        ({"protocol": "demo", "seeds": [0], "arms": {"cycles": [2]}}, "arms.cycles: stands under cycles"),
         ({"protocol": "demo", "seeds": [0, 0], "arms": {"optim": ["sgd"]}}, "2 arms have this name"),
     ],
 )
@@ -120,6 +128,11 @@ def test_numbers_are_read_as_in_params(tmp_path: Path) -> None:
     path.write_text("protocol: demo\nseeds: [0]\narms:\n  optimizers.sgd.lr: [5e-4]\n")
     (arm,) = plan.read(path, PARAMS)
     assert arm.params["optimizers"]["sgd"]["lr"] == 5e-4
+
+
+def test_a_key_within_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"arms.optim.lr: optim of params.yaml is no block"):
+        arms_of(tmp_path, protocol="demo", seeds=[0], arms={"optim.lr": [5]})
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stages.entry import BadInput
-from study import anchors, report, tidy
+from study import anchors, claims, report, tidy
 from tests.conftest import ROOT
 from tests.study_tables import line, tidy_of
 
@@ -21,6 +21,15 @@ CURVES = {
     "resnet18-sgd-random": line(0.45, 0.86),
     "resnet50-sgd": line(0.4, 0.91),
 }
+ANCHOR = pd.DataFrame(
+    {
+        "source": "S",
+        "method": "random",
+        "arch": "resnet18",
+        "labels": [1000, 3000, 4500],
+        "accuracy": [0.5, 0.6, 0.7],
+    }
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FIGURES = [
     "figure_3",
@@ -53,6 +62,7 @@ def test_every_figure_is_a_picture(folder: Path, name: str) -> None:
 def test_the_table_is_tidy_and_comes_back(folder: Path) -> None:
     table = tidy.read(folder / "tidy.csv")
     assert len(table) == 4 * 3 * 10
+    assert set(tidy_of(CURVES)) == set(tidy.COLUMNS), "the made-up tables are like real ones"
     assert not table.duplicated(["arm", "cycle"]).any()
     pd.testing.assert_frame_equal(table[["arm", "accuracy"]], tidy_of(CURVES)[["arm", "accuracy"]])
 
@@ -145,22 +155,51 @@ def test_anchors_name_their_sources_and_are_shares() -> None:
 
 
 def test_an_anchor_is_compared_at_common_labels() -> None:
-    curves = pd.DataFrame(
-        {"source": "S", "method": "random", "labels": [1000, 3000, 4500], "accuracy": [0.5, 0.6, 0.7]}
-    )
-    found = anchors.compare(tidy_of({"resnet18-sgd": line(0.5, 0.95)}, spread=0), "resnet18-sgd", curves, "S", "random")
+    group = "resnet18-sgd-random"
+    found = anchors.compare(tidy_of({group: line(0.5, 0.95)}, spread=0), group, ANCHOR, "S", "random")
     assert found["labels"].tolist() == [1000, 3000]
     assert found["difference"].tolist() == pytest.approx([0, 0])
 
 
 @pytest.mark.parametrize(
     ("group", "source", "message"),
-    [("resnet18-sdg", "S", "choose from resnet18-sgd"), ("resnet18-sgd", "T", "choose from S random")],
+    [
+        ("resnet18-sdg", "S", "choose from resnet18-sgd"),
+        ("resnet18-sgd-random", "T", "choose from S random"),
+        ("resnet18-sgd", "S", "resnet18 with loss_prediction, the anchor resnet18 with random"),
+        ("resnet50-sgd-random", "S", "resnet50 with random, the anchor resnet18 with random"),
+    ],
 )
-def test_an_unknown_group_or_anchor_is_refused(group: str, source: str, message: str) -> None:
-    curves = pd.DataFrame({"source": "S", "method": "random", "labels": [1000], "accuracy": [0.5]})
+def test_what_is_not_alike_is_not_compared(group: str, source: str, message: str) -> None:
+    groups = ("resnet18-sgd", "resnet18-sgd-random", "resnet50-sgd-random")
     with pytest.raises(BadInput, match=message):
-        anchors.compare(tidy_of({"resnet18-sgd": line(0.5, 0.95)}), group, curves, source, "random")
+        anchors.compare(tidy_of(dict.fromkeys(groups, line(0.5, 0.95))), group, ANCHOR, source, "random")
+
+
+def test_an_anchor_is_no_measure_of_another_scale() -> None:
+    table = tidy_of({"resnet18-sgd-random": line(0.5, 0.95)}, protocol="cpu_study")
+    with pytest.raises(BadInput, match=r"protocol cpu_study\) was not run at the paper's scale"):
+        anchors.compare(table, "resnet18-sgd-random", ANCHOR, "S", "random")
+
+
+def test_params_that_vary_have_lines_of_their_own(tmp_path: Path) -> None:
+    # Two learning rates: two lines, none of them their mean.
+    curves = {"resnet18-sgd": line(0.45, 0.9), "resnet18-adam": line(0.5, 0.88)}
+    table = tidy_of(curves, spread=0, protocol="demo")
+    table.loc[table["optim"] == "adam", ["group", "optim"]] = ["resnet18-sgd-lr0.5", "sgd"]
+    report.write(table, 6, tmp_path)
+    words = re.findall(r">([^<>]+)</text>", (tmp_path / "figure_3.svg").read_text())
+    assert {"loss_prediction", "lr0.5"} <= set(words)
+
+
+def test_the_claims_for_a_readme_say_what_they_are_judged_by(folder: Path, tmp_path: Path) -> None:
+    assert (
+        "Protocol `paper`, 1,000 to 10,000 labels, 3 seeds or more an arm; the paper's scale"
+        in (folder / "claims.md").read_text()
+    )
+    table = tidy_of(CURVES, protocol="cpu_study")
+    written = report.claims_markdown(table, claims.verdicts(table))
+    assert "**not the paper's scale**" in written
 
 
 def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_the_report_collects_what_is_finished(study: tuple[Clone, str]) -> None:
     assert "2 of 3 arms finished" in page
 
 
+def test_results_are_reported_after_params_have_changed(study: tuple[Clone, str]) -> None:
+    clone, _ = study
+    params = clone.read("params.yaml")
+    (clone.folder / "params.yaml").write_text(params.replace("alpha: 0.99", "alpha: 0.9"))
+    assert "report.html" in clone("python", "-m", "study", "report", "studies/toy/study.yaml", "--out", "elsewhere")
+    (clone.folder / "params.yaml").write_text(params)
+
+
 def test_the_dry_run_counts_and_runs_nothing(study: tuple[Clone, str]) -> None:
     clone, _ = study
     printed = clone(*RUN, "--dry-run")

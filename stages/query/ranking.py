@@ -18,8 +18,8 @@ class RankQuality(NamedTuple):
 def rank_quality(predicted: NDArray[np.floating], true: NDArray[np.floating]) -> RankQuality:
     """Compare two orders of the same images. predicted, true: float (n,).
 
-    Pair accuracy is (τ + 1) / 2 of Kendall's τ, over all n(n − 1)/2 pairs without ties. Both are None
-    where one side is constant, which has no order.
+    Pair accuracy is (τ + 1) / 2 of Kendall's τ_b: where nothing is tied, the share of the n(n − 1)/2 pairs that
+    are in the right order. Both are None where one side is constant, which has no order.
     """
     if np.ptp(predicted) == 0 or np.ptp(true) == 0:
         return RankQuality(None, None)
