@@ -98,6 +98,8 @@ def _run(study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Call
     interruption = Interruption().listen()
     # Once, ahead of all: arms that download, prepare or draw a first set at the same moment collide in the cache.
     first = list({_prefix_of(arm): arm for arm in reversed(arms)}.values())
+    if arms:
+        print(f"first what the arms of a seed share: data and first labelled sets, {len(first)} in all", flush=True)
     reasons = _run_all(study, first, revision, 1, lambda state: None, interruption, "--prefix").failed
     reasons = {_prefix_of(arm): reasons[arm.name] for arm in first if arm.name in reasons}
     failed = {arm.name: reasons[prefix] for arm in arms if (prefix := _prefix_of(arm)) in reasons}

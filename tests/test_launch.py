@@ -29,6 +29,8 @@ def stage(tmp_path: Path):
         # Never half written: an earlier stage can be about to read it.
         (folder / "written").write_text("\n".join(lines))
         (folder / "written").replace(folder / "toy.py")
+        # Tests that run in the background of a shell ignore SIGINT, and so would what they start.
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         return subprocess.Popen(
             [sys.executable, "-m", "stages.launch", "toy", *arguments],
             cwd=tmp_path,
