@@ -158,7 +158,7 @@ def test_the_comparison_is_a_table_and_a_picture(clone: Clone, adamw: str, longe
     [
         ({"arch": "resnet19"}, "arch = 'resnet19': choose from 'resnet18', 'resnet34' or 'resnet50'"),
         ({"strategy": "entropy"}, "strategy = 'entropy': choose from"),
-        ({"protocol": "full"}, "protocol = 'full': choose from paper, cpu, demo"),
+        ({"protocol": "full"}, "protocol = 'full': choose from paper, cpu, cpu_study, demo"),
         # In a finished run DVC looks for the optimizer's block before any stage can run.
         ({"optim": "sdg"}, "Parameters 'optimizers.sdg' are missing from 'params.yaml'"),
     ],
