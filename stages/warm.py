@@ -133,6 +133,8 @@ def _become_stage(request: dict, streams: list[int], connection: socket.socket) 
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # DVC's import wraps them by colorama, which strips colours: what they were opened on is no terminal.
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         # They were opened on nothing, hence as if on a file.
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)

@@ -26,7 +26,6 @@ def main() -> None:
     command = commands.add_parser("report", help="collect the experiments of a study into tables, figures and a page")
     command.add_argument("study", type=Path)
     command.add_argument("--tidy", type=Path, help="draw this table again instead of collecting experiments")
-    command.add_argument("--out", type=Path, help="the folder to write; results/ beside the study file where left out")
     command.set_defaults(run=_report)
     command = commands.add_parser("anchor", help="compare a study with a public curve; fails beyond a tolerance")
     command.add_argument("study", type=Path)
@@ -59,7 +58,7 @@ def _run(arguments: Namespace) -> None:
 
 
 def _report(arguments: Namespace) -> None:
-    folder = arguments.out or arguments.study.parent / "results"
+    folder = arguments.study.parent / "results"
     arms = plan.read(arguments.study, Path("params.yaml").read_text())
     report.write(_tidy(arguments, arms), len(arms), folder)
     print(f"{folder / 'report.html'}: opens without internet; tables and figures beside it")

@@ -76,7 +76,7 @@ class Data(NamedTuple):
 
     @property
     def is_at_paper_scale(self) -> bool:
-        """Whether every run has the paper's budget, epochs and networks, whatever its protocol is called."""
+        """Whether every run has the paper's protocol, and its budget, epochs and networks with it."""
         tidy = self.tidy
         expected = tidy["arch"].map(PARAMETERS)
         return (
@@ -172,16 +172,15 @@ def _ordered(*pairs: tuple[str, str], low: int, high: int, text: str) -> Callabl
     return lambda data: [data.greater(one, two, data.accuracy_at(low, high), text) for one, two in pairs]
 
 
-def _stated(groups: list[str], labels: tuple[int, int], text: str, low: float | None, high: float) -> list:
+def _stated(
+    groups: list[str], labels: tuple[int, int], text: str, low: float | None, high: float
+) -> Callable[[Data], list[Part]]:
     """That each group lies in a range, in mean accuracy between two numbers of labels."""
-    return [(group, labels, text, low, high) for group in groups]
+    return lambda data: [data.between(group, data.accuracy_at(*labels), text, low, high) for group in groups]
 
 
-def _figures(*stated: list) -> Callable[[Data], list[Part]]:
-    return lambda data: [
-        data.between(group, data.accuracy_at(*labels), text, low, high)
-        for group, labels, text, low, high in (row for rows in stated for row in rows)
-    ]
+def _all(*makers: Callable[[Data], list[Part]]) -> Callable[[Data], list[Part]]:
+    return lambda data: [part for make in makers for part in make(data)]
 
 
 def _pairs(ones: list[str], others: list[str]) -> list[tuple[str, str]]:
@@ -212,7 +211,7 @@ def _steepest(data: Data) -> list[Part]:
 def _cross_over(arch: str) -> Callable[[Data], list[Part]]:
     early = _ordered(*_pairs(_arms(arch, "adam", "adamw"), _arms(arch, "sgd")), low=1000, high=3000, text=EARLY)
     late = _ordered(*_pairs(_arms(arch, "sgd"), _arms(arch, "adam", "adamw")), low=BUDGET, high=BUDGET, text=END)
-    return lambda data: early(data) + late(data)
+    return _all(early, late)
 
 
 def _beats_random(arch: str) -> Callable[[Data], list[Part]]:
@@ -238,7 +237,7 @@ CLAIMS = [
         "ResNet-18: 77 against 69 %",
         "6.1",
         "achieving approximately 77% accuracy compared to SGD's 69%",
-        _figures(
+        _all(
             _stated(["resnet18-adam"], (1000, 3000), EARLY, 0.77 - ABOUT, 0.77 + ABOUT),
             _stated(["resnet18-sgd"], (1000, 3000), EARLY, 0.69 - ABOUT, 0.69 + ABOUT),
         ),
@@ -253,7 +252,7 @@ CLAIMS = [
         "ResNet-18: all end at 86 to 88 %",
         "6.1",
         "By the final cycle (10,000 samples), all optimizers converge towards a similar range (86% - 88%)",
-        _figures(_stated(_arms("resnet18", *OPTIMIZERS), (BUDGET, BUDGET), END, 0.86, 0.88)),
+        _stated(_arms("resnet18", *OPTIMIZERS), (BUDGET, BUDGET), END, 0.86, 0.88),
     ),
     Claim(
         "ResNet-34 ends higher than ResNet-18",
@@ -288,7 +287,7 @@ CLAIMS = [
         "ResNet-34: at 89.5 %",
         "6.2",
         "at roughly 89.5% accuracy",
-        _figures(_stated(_arms("resnet34", "sgd", "adam"), (BUDGET, BUDGET), END, 0.895 - ABOUT, 0.895 + ABOUT)),
+        _stated(_arms("resnet34", "sgd", "adam"), (BUDGET, BUDGET), END, 0.895 - ABOUT, 0.895 + ABOUT),
     ),
     Claim(
         "ResNet-50: SGD starts lowest",
@@ -301,7 +300,7 @@ CLAIMS = [
         "6.3",
         "At the initial 1,000 sample mark, SGD performs poorly (< 70% accuracy) … "
         "In contrast, Adam starts strong at ≈ 75%",
-        _figures(
+        _all(
             _stated([SGD_50], (1000, 1000), "at the first tenth", None, 0.70),
             _stated(["resnet50-adam"], (1000, 1000), "at the first tenth", 0.75 - ABOUT, 0.75 + ABOUT),
         ),
@@ -325,7 +324,7 @@ CLAIMS = [
         "ResNet-50 with SGD: 90 %",
         "6.3",
         "the highest accuracy of all experiments (≈ 90%)",
-        _figures(_stated([SGD_50], (BUDGET, BUDGET), END, 0.90 - ABOUT, 0.90 + ABOUT)),
+        _stated([SGD_50], (BUDGET, BUDGET), END, 0.90 - ABOUT, 0.90 + ABOUT),
     ),
     *(
         Claim(

@@ -18,6 +18,7 @@ from study.statistics import FEWEST_SEEDS, area, wins
 
 COLOURS = dict(zip(OPTIMIZERS, sns.color_palette("colorblind"), strict=False))
 USUAL = "loss_prediction"
+SINGLE_RUNS = {"units": "seed", "estimator": None}
 
 BUDGET_LABEL = "labelled images"
 
@@ -74,13 +75,14 @@ def compute(tidy: pd.DataFrame) -> dict[str, Figure]:
         ("accuracy_vs_seconds", seconds, "Accuracy against time", "seconds of training, evaluation and query, so far"),
     ):
         table = tidy.assign(cost=cost.groupby(tidy["arm"]).cumsum())
-        # Runs of a group differ in seconds: a point is the mean of both over seeds.
-        keys = ["arch", "optim", "strategy", "group", "cycle"]
-        table = table.groupby(keys, sort=False)[["cost", "accuracy"]].mean().reset_index()
+        if _fewest(table) >= FEWEST_SEEDS:
+            # Runs of a group differ in seconds: a point is the mean of both over seeds.
+            keys = ["arch", "optim", "strategy", "group", "cycle"]
+            table = table.groupby(keys, sort=False)[["cost", "accuracy"]].mean().reset_index().assign(seed="mean")
         figures[name], panels = _panels(table, "cost", "accuracy")
         for axes in panels.values():
             axes.yaxis.set_major_formatter(PercentFormatter(1))
-        _finish(figures[name], panels, tidy, title, label, "test accuracy", "; means only")
+        _finish(figures[name], panels, tidy, title, label, "test accuracy", has_band=False)
         for axes in panels.values():
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return figures
@@ -172,7 +174,7 @@ def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
 
 
 def _panels(table: pd.DataFrame, x: str, y: str) -> tuple[Figure, dict[str, plt.Axes]]:
-    """A panel an architecture, a line a group; a band of one deviation where three seeds or more allow it."""
+    """A panel an architecture. From three seeds on a line a group with a band of one deviation, else a line a run."""
     names = [arch for arch in ARCHITECTURES if arch in set(table["arch"])]
     figure, grid = plt.subplots(
         1, len(names), figsize=(1.5 + 5.2 * len(names), 4.6), sharey=True, squeeze=False, layout="constrained"
@@ -181,7 +183,7 @@ def _panels(table: pd.DataFrame, x: str, y: str) -> tuple[Figure, dict[str, plt.
     variants = sorted(table["variant"].unique(), key=lambda name: (name != USUAL, name))
     for arch, axes in zip(names, grid[0], strict=True):
         runs = table[table["arch"] == arch]
-        seeds = runs.groupby("group")["seed"].nunique().min() if "seed" in runs else 0
+        has_mean = _fewest(table) >= FEWEST_SEEDS
         sns.lineplot(
             runs,
             x=x,
@@ -191,8 +193,7 @@ def _panels(table: pd.DataFrame, x: str, y: str) -> tuple[Figure, dict[str, plt.
             palette=COLOURS,
             style="variant",
             style_order=variants,
-            errorbar="sd" if seeds >= FEWEST_SEEDS else None,
-            err_kws={"alpha": 0.15, "linewidth": 0},
+            **({"errorbar": "sd", "err_kws": {"alpha": 0.15, "linewidth": 0}} if has_mean else SINGLE_RUNS),
             ax=axes,
         )
         axes.set_title(arch)
@@ -208,12 +209,26 @@ def _variants(table: pd.DataFrame) -> pd.Series:
     return pd.Series([name or USUAL for name in rest], index=table.index)
 
 
+def _fewest(table: pd.DataFrame) -> int:
+    """Seeds of the group that has the fewest."""
+    return table.groupby("group")["seed"].nunique().min()
+
+
 def _finish(
-    figure: Figure, panels: dict[str, plt.Axes], tidy: pd.DataFrame, title: str, x: str, y: str, note: str = ""
+    figure: Figure,
+    panels: dict[str, plt.Axes],
+    tidy: pd.DataFrame,
+    title: str,
+    x: str,
+    y: str,
+    note: str = "",
+    has_band: bool = True,
 ) -> None:
     seeds = tidy.groupby("group")["seed"].nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    band = "; band: one standard deviation" if seeds.min() >= FEWEST_SEEDS and "means only" not in note else ""
+    band = "; single runs"
+    if _fewest(tidy) >= FEWEST_SEEDS:
+        band = "; means, band: one standard deviation" if has_band else "; means"
     figure.suptitle(f"{title} (protocol {tidy['protocol'].iloc[0]}, {count} seeds{band}{note})", fontsize="medium")
     for number, axes in enumerate(panels.values()):
         axes.set(xlabel=x, ylabel=y)

@@ -68,9 +68,7 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
             "Area under the budget curve": _html(test_table(pairwise(tidy, area))),
             "Accuracy at the end": _html(test_table(pairwise(tidy, final_accuracy))),
         },
-        first_sets=_html(
-            tidy.groupby(["seed", "first_set"])["arm"].nunique().rename("arms that began from it").reset_index()
-        ),
+        first_sets=_html(first_sets(tidy)),
         anchors=_html(anchors.read().drop(columns="note").rename(columns=str.capitalize)),
     )
 
@@ -109,8 +107,10 @@ def interval(row: pd.Series) -> str:
     """A mean of shares and its interval in points, as text."""
     if not row["seeds"]:
         return "–"
+    if row["seeds"] < FEWEST_SEEDS:
+        return f"{row['seeds']} seeds, too few"
     if pd.isna(row["low"]):
-        return f"{100 * row['mean']:.1f} ({row['seeds']} seeds: no interval)"
+        return f"{100 * row['mean']:.1f}, the same in all {row['seeds']} seeds"
     return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
@@ -149,6 +149,12 @@ def cost_table(tidy: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns=names).rename_axis("arm").reset_index()
 
 
+def first_sets(tidy: pd.DataFrame) -> pd.DataFrame:
+    """The hash of the first labelled set of every arm: a row a group, a column a seed."""
+    table = tidy.drop_duplicates("arm").pivot(index="group", columns="seed", values="first_set")
+    return table.loc[tidy["group"].unique()].rename(columns="seed {}".format).rename_axis("arm").reset_index()
+
+
 def test_table(tests: pd.DataFrame) -> pd.DataFrame:
     """Paired differences as text, the clearest first."""
     return pd.DataFrame(
@@ -171,8 +177,9 @@ def machines(tidy: pd.DataFrame) -> list[str]:
 
 
 def _spread(mean: pd.Series, deviation: pd.Series) -> list[str]:
+    """Means with their deviations, a dash where there are too few seeds for either."""
     return [
-        "–" if np.isnan(one) else f"{100 * one:.1f} %" if np.isnan(two) else f"{100 * one:.1f} ± {100 * two:.1f} %"
+        "–" if np.isnan(two) else f"{100 * one:.1f} ± {100 * two:.1f} %"
         for one, two in zip(mean, deviation, strict=True)
     ]
 

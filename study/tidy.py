@@ -11,6 +11,7 @@ import yaml
 
 from stages.entry import BadInput
 from stages.params import parse
+from stages.summarise import CURVE_COLUMNS
 from study.experiments import git
 from study.plan import Arm
 
@@ -24,16 +25,7 @@ COLUMNS = [
     "protocol",
     "settings",
     "seed",
-    "cycle",
-    "labels",
-    "accuracy",
-    "label_efficiency",
-    "loss_spearman",
-    "loss_pair_accuracy",
-    "acquired_classes",
-    "training_images",
-    "parameters",
-    "flops",
+    *CURVE_COLUMNS,
     "training_seconds",
     "evaluation_seconds",
     "query_seconds",

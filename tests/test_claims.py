@@ -64,23 +64,17 @@ def test_there_is_a_claim_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("claim", [claim.name for claim in claims.CLAIMS])
-def test_data_as_the_paper_describes_them_support(claim: str) -> None:
-    assert verdicts_of("as stated")[claim] == Verdict.SUPPORTED
-
-
-@pytest.mark.parametrize("claim", [claim.name for claim in claims.CLAIMS])
-def test_the_opposite_contradicts(claim: str) -> None:
-    assert verdicts_of("the opposite")[claim] == Verdict.CONTRADICTED
-
-
-@pytest.mark.parametrize("claim", [claim.name for claim in claims.CLAIMS])
-def test_noise_decides_nothing(claim: str) -> None:
-    assert verdicts_of("noise")[claim] == Verdict.UNDECIDED
-
-
-@pytest.mark.parametrize("claim", [claim.name for claim in claims.CLAIMS])
-def test_two_seeds_decide_nothing(claim: str) -> None:
-    assert verdicts_of("two seeds")[claim] == Verdict.UNDECIDED
+@pytest.mark.parametrize(
+    ("case", "verdict"),
+    [
+        ("as stated", Verdict.SUPPORTED),
+        ("the opposite", Verdict.CONTRADICTED),
+        ("noise", Verdict.UNDECIDED),
+        ("two seeds", Verdict.UNDECIDED),
+    ],
+)
+def test_every_claim_on_every_kind_of_data(claim: str, case: str, verdict: Verdict) -> None:
+    assert verdicts_of(case)[claim] == verdict
 
 
 def test_missing_arms_decide_nothing_and_are_named() -> None:

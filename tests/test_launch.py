@@ -81,11 +81,16 @@ def test_stages_are_forked_from_one_process_and_run_the_code_on_disk(stage) -> N
 def test_libraries_are_loaded_before_the_stage_starts_and_cuda_is_not(stage) -> None:
     for _ in warm.LIBRARIES:
         stage("").communicate()  # between two stages the process imports one library at least
-    process = stage("import sys; print(*sys.modules); print(sys.modules['torch'].cuda._is_in_bad_fork())")
-    loaded, is_cuda_broken = process.communicate()[0].splitlines()
+    process = stage(
+        "import sys; print(*sys.modules); print(sys.modules['torch'].cuda._is_in_bad_fork())",
+        "print('\\033[31mred')",
+    )
+    loaded, is_cuda_broken, red = process.communicate()[0].splitlines()
     assert {"torch", "torch._dynamo", *warm.LIBRARIES} <= set(loaded.split())
     # What has started CUDA cannot fork a stage that uses it.
     assert is_cuda_broken == "False"
+    # Libraries that are loaded on no terminal strip no colours of a stage that has one.
+    assert red == "\033[31mred"
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])

@@ -71,7 +71,7 @@ def test_figure_3_shows_optimizers_the_papers_figures_and_public_curves(folder: 
     words = re.findall(r">([^<>]+)</text>", (folder / "figure_3.svg").read_text())
     assert {"resnet18", "resnet50", "sgd", "adam", "random", "labelled images", "test accuracy"} <= set(words)
     assert any("eval-al, loss_prediction" in text for text in words)
-    assert any("3 seeds; band: one standard deviation" in text and "stars" in text for text in words)
+    assert any("3 seeds; means, band: one standard deviation" in text and "stars" in text for text in words)
 
 
 def test_another_scale_shows_neither(tmp_path: Path) -> None:
@@ -88,7 +88,9 @@ def test_two_seeds_have_neither_band_nor_deviation_nor_interval(tmp_path: Path) 
     assert "Fewer than 3 seeds" in page
     assert "band:" not in page
     assert "±" not in re.sub(r"Mean ± standard deviation", "", page)
-    assert "(2 seeds: no interval)" in page
+    assert "2 seeds, too few" in page
+    assert "2 seeds; single runs" in page
+    assert "means" not in page
     assert not (tmp_path / "wins.png").exists()
 
 

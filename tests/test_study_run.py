@@ -100,7 +100,7 @@ def test_results_are_reported_after_params_have_changed(study: tuple[Clone, str]
     clone, _ = study
     params = clone.read("params.yaml")
     (clone.folder / "params.yaml").write_text(params.replace("alpha: 0.99", "alpha: 0.9"))
-    assert "report.html" in clone("python", "-m", "study", "report", "studies/toy/study.yaml", "--out", "elsewhere")
+    assert "report.html" in clone("python", "-m", "study", "report", "studies/toy/study.yaml")
     (clone.folder / "params.yaml").write_text(params)
 
 
