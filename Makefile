@@ -13,7 +13,7 @@ ifeq ($(shell git config user.email),)
 export XDG_CONFIG_HOME := $(CURDIR)/$(ENV)/config
 endif
 
-.PHONY: demo env test faults reproduce bench lint
+.PHONY: demo env test faults slurm reproduce bench lint
 
 ## demo: two optimizers on the embedded digits, compared; then a small study with its report
 DEMO := dvc exp run --quiet --temp -S protocol=demo
@@ -49,6 +49,10 @@ test: env
 ## faults: processes killed, disks filled, files corrupted; some cases need root
 faults: env
 	python -m pytest -m faults
+
+## slurm: studies on a SLURM of two nodes, killed and cancelled; needs root and Debian's SLURM packages
+slurm: env
+	python -m pytest -m slurm
 
 ## reproduce: one small run in two clones with a cache each, every result compared by hash
 reproduce: env

@@ -1,18 +1,25 @@
-"""Studies: many arms, some seeds. python -m study run | report | anchor STUDY"""
+"""Studies: many arms, some seeds. python -m study run | status | cancel | report | anchor STUDY
 
+What only reports and estimates need is imported there: on a cluster's login node PyTorch takes long.
+"""
+
+import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import timedelta
 from math import nan
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import torch
 from tqdm import tqdm
 
 from stages import entry
-from study import anchors, estimate, experiments, local, plan, report, tidy
+from study import experiments, folders, local, plan, slurm
+from study.states import ArmState, Stand, State
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def main() -> None:
@@ -20,9 +27,17 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("run", help="run the arms of a study that are not finished")
     command.add_argument("study", type=Path, help="a study file, as studies/cpu/study.yaml")
-    command.add_argument("--jobs", type=_count, help="arms at once; a GPU each, else a core each, where left out")
+    launcher = command.add_mutually_exclusive_group()
+    launcher.add_argument("--jobs", type=_count, help="arms at once; a GPU each, else a core each, where left out")
+    launcher.add_argument("--slurm", type=Path, help="run on a cluster, as studies/clusters/generic.yaml")
     command.add_argument("--dry-run", action="store_true", help="list the arms and what they will cost")
     command.set_defaults(run=_run)
+    command = commands.add_parser("status", help="where each arm of a study stands")
+    command.add_argument("study", type=Path)
+    command.set_defaults(run=_status)
+    command = commands.add_parser("cancel", help="cancel all jobs of a study on SLURM; what was trained is kept")
+    command.add_argument("study", type=Path)
+    command.set_defaults(run=_cancel)
     command = commands.add_parser("report", help="collect the experiments of a study into tables, figures and a page")
     command.add_argument("study", type=Path)
     command.add_argument("--tidy", type=Path, help="draw this table again instead of collecting experiments")
@@ -40,24 +55,63 @@ def main() -> None:
 
 
 def _run(arguments: Namespace) -> None:
-    arms = plan.read(arguments.study, Path("params.yaml").read_text())
-    jobs = arguments.jobs or local.default_jobs()
+    study = arguments.study
+    arms = plan.read(study, Path("params.yaml").read_text())
+    cluster = slurm.read(arguments.slurm) if arguments.slurm else None
     if arguments.dry_run:
-        _print_estimate(arms, jobs)
+        if cluster:
+            _print_job(study, arms, cluster)
+        _print_estimate(arms, cluster.arms_at_once if cluster else arguments.jobs or local.default_jobs())
         return
     experiments.identity()
     revision = experiments.revision_to_run(arms)
     finished = experiments.finished(arms).get(revision, {})
-    waiting = [arm for arm in arms if arm.name not in finished]
-    print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished; {jobs} at once")
-    failed = local.run(arguments.study, waiting, revision, jobs, _Live(arguments.study, waiting).show)
+    print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
+    if cluster:
+        print(f"{cluster.arms_at_once} at once on SLURM", flush=True)
+        if cluster.scratch:
+            folders.put_on(study, Path(cluster.scratch))
+        with folders.in_use(study):
+            failed = slurm.run(study, arms, revision, cluster, _Live(study, arms).show)
+    else:
+        jobs = arguments.jobs or local.default_jobs()
+        print(f"{jobs} at once", flush=True)
+        waiting = [arm for arm in arms if arm.name not in finished]
+        with folders.in_use(study):
+            failed = local.run(study, waiting, revision, jobs, _Live(study, waiting, _work_of(waiting)).show)
     if failed:
         reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
         raise entry.BadInput("\n".join([f"{len(failed)} of {len(arms)} arms failed:", *reasons]))
-    print(f"{len(arms)} arms are finished: dvc exp show; python -m study report {arguments.study}")
+    print(f"{len(arms)} arms are finished: dvc exp show; python -m study report {study}")
+
+
+def _status(arguments: Namespace) -> None:
+    arms = plan.read(arguments.study, Path("params.yaml").read_text())
+    work = folders.of(arguments.study)
+    found = experiments.finished(arms)
+    revision = slurm.revision_of(work) or (experiments.newest(found) if found else experiments.git("rev-parse", "HEAD"))
+    states = slurm.look(arms, revision, work)
+    width = max(len(arm.name) for arm in arms)
+    for arm in arms:
+        state = states[arm.name]
+        print(f"{arm.name:{width}}  {state.stand:7}  {_cycles(work, arm, state):>8}  {state.detail}".rstrip())
+    stands = [state.stand for state in states.values()]
+    print(f"at {revision[:9]}: " + ", ".join(f"{stands.count(stand)} {stand}" for stand in Stand))
+
+
+def _cancel(arguments: Namespace) -> None:
+    count = slurm.cancel(folders.of(arguments.study))
+    print(f"{count} jobs of {arguments.study} cancelled; `python -m study run` goes on where they were")
+
+
+def _cycles(work: Path, arm: plan.Arm, state: ArmState) -> str:
+    total = len(arm.params["cycles"])
+    return f"{total if state.stand == Stand.DONE else folders.cycles_done(work, arm.name)} of {total}"
 
 
 def _report(arguments: Namespace) -> None:
+    from study import report
+
     folder = arguments.study.parent / "results"
     arms = plan.read(arguments.study, Path("params.yaml").read_text())
     report.write(_tidy(arguments, arms), len(arms), folder)
@@ -65,6 +119,8 @@ def _report(arguments: Namespace) -> None:
 
 
 def _anchor(arguments: Namespace) -> None:
+    from study import anchors
+
     table = _tidy(arguments, plan.read(arguments.study, Path("params.yaml").read_text()))
     found = anchors.compare(table, arguments.group, anchors.read(), arguments.source, arguments.method)
     shares = ["measured", "deviation", "anchor", "difference"]
@@ -75,7 +131,9 @@ def _anchor(arguments: Namespace) -> None:
     print(f"at most {worst:.1f} points apart, within the tolerance of {arguments.tolerance:g}")
 
 
-def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> pd.DataFrame:
+def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
+    from study import tidy
+
     if arguments.tidy:
         return tidy.read(arguments.tidy)
     found = experiments.finished(arms)
@@ -85,22 +143,33 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> pd.DataFrame:
     return tidy.collect(arms, found[revision], revision)
 
 
-class _Live:
-    """A live line on a terminal, else a line whenever an arm starts or ends."""
+def _work_of(arms: list[plan.Arm]) -> dict[str, list[int]]:
+    """Floating-point operations of each cycle of each arm."""
+    from study import estimate
 
-    def __init__(self, study: Path, arms: list[plan.Arm]) -> None:
-        self.study = study
-        self.work = {arm.name: estimate.operations_of(arm) for arm in arms}
+    return {arm.name: estimate.operations_of(arm) for arm in arms}
+
+
+class _Live:
+    """A live line on a terminal, else a line whenever an arm starts or ends.
+
+    Args:
+        work: operations of each cycle of each arm; without them no time is estimated.
+    """
+
+    def __init__(self, study: Path, arms: list[plan.Arm], work: dict[str, list[int]] | None = None) -> None:
+        self.folder = folders.of(study)
+        self.work = work or {arm.name: [0] * len(arm.params["cycles"]) for arm in arms}
         self.total = sum(map(sum, self.work.values()))
         self.begun = monotonic()
         self.before = None
         self.last = None
         self.line = tqdm(bar_format="{desc}", leave=False) if sys.stderr.isatty() else None
 
-    def show(self, state: local.State) -> None:
+    def show(self, state: State) -> None:
         counts = (len(state.done), len(state.running), len(state.failed))
         waiting = len(self.work) - sum(counts)
-        cycles = {arm.name: local.cycles_done(self.study, arm) for arm in state.running}
+        cycles = {arm.name: folders.cycles_done(self.folder, arm.name) for arm in state.running}
         text = "{} done, {} running, {} failed, {} waiting".format(*counts, waiting)
         done = sum(sum(self.work[arm.name]) for arm in state.done)
         done += sum(sum(self.work[name][:count]) for name, count in cycles.items())
@@ -115,14 +184,25 @@ class _Live:
             text += "; " + ", ".join(f"{name} cycle {count}" for name, count in cycles.items())
         if self.line is not None:
             self.line.set_description_str(text)
-            if not state.running:
+            if not state.running and not waiting:
                 self.line.close()
         elif counts != self.last:
             print(text, flush=True)
         self.last = counts
 
 
+def _print_job(study: Path, arms: list[plan.Arm], cluster: slurm.Settings) -> None:
+    work, name = folders.of(study), f"{folders.of(study).name}-arms"
+    print(shlex.join(slurm.command(cluster, name, work, len(arms), None)))
+    print(slurm.script(cluster, work / "submissions" / f"{name}.json"))
+
+
 def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:
+    import pandas as pd
+    import torch
+
+    from study import estimate
+
     torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"].split(",")[0]))
     rows = [("arm", "labels", "images trained on", "images scored", "hours")]
     hours = []

@@ -1,8 +1,9 @@
 """One arm of a study, from clone to pushed experiment: python -m study.arm STUDY NAME --revision COMMIT --work FOLDER
 
 The contract of every launcher. The arm runs in a clone of its own at a pinned commit, with the cache of the
-repository that it is started from; its experiment is pushed back there once every output is known to be in
-the cache. Started again after a crash it goes on in the clone that it finds.
+repository that it is started from. Once every output is known to be in the cache, all of it is pushed to DVC's
+remote where the repository has one, then the experiment to the repository, and its arrival is checked. Started
+again after a crash it goes on in the clone that it finds.
 """
 
 import fcntl
@@ -14,10 +15,12 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
+from dvc.config import Config
+
 from stages import entry
 from stages.entry import BadInput
 from stages.launch import die_with_parent
-from study import plan
+from study import folders, plan
 from study.experiments import git, identity, reference
 
 
@@ -54,45 +57,68 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
     with open(work / f"{arm.name}.lock", "w") as lock:
         # Held by DVC too: where this process alone was killed, the next one waits for what is left of it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ref = reference(arm.name, revision)
-        if git("for-each-ref", ref):
-            return
-        folder = work / arm.name
-        clone(repository, revision, folder)
-        steps = Steps(folder, lock.fileno())
-        # Settings of an earlier attempt, whose study may have been another.
-        git("checkout", "--quiet", "--", "params.yaml", folder=folder)
-        if is_prefix:
-            steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
-            return
-        if not git("for-each-ref", ref, folder=folder):
-            steps("dvc", "exp", "run", "--quiet", "--name", arm.name, *arm.options)
-        steps("stages.verify", arm.name)
-        steps("dvc", "exp", "push", "--quiet", "--force", "--no-cache", "origin", arm.name)
-        # DVC reports success also where it pushed nothing.
-        commit = git("rev-parse", ref, folder=folder)
-        if commit not in git("ls-remote", "origin", ref, folder=folder):
-            raise BadInput(f"{arm.name} did not arrive in {repository}")
-        _remove(folder)
+        with folders.saying(work, arm.name):
+            _run(arm, repository, revision, work, is_prefix, lock.fileno())
 
 
-def clone(repository: Path, revision: str, folder: Path) -> None:
-    """A clone at a revision that shares the repository's cache; one that is there already is kept."""
-    if (folder / ".dvc/config.local").exists() and git("rev-parse", "HEAD", folder=folder) == revision:
+def _run(arm: plan.Arm, repository: Path, revision: str, work: Path, is_prefix: bool, lock: int) -> None:
+    ref, folder = reference(arm.name, revision), work / arm.name
+    if git("for-each-ref", ref):
         return
+    has_remote = clone(repository, revision, folder)
+    steps = Steps(folder, lock)
+    # Settings of an earlier attempt, whose study may have been another.
+    git("checkout", "--quiet", "--", "params.yaml", folder=folder)
+    if is_prefix:
+        steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
+        folders.prefix_mark(work, arm.prefix, revision).touch()
+        return
+    if git("for-each-ref", ref, folder=folder):
+        steps("dvc", "exp", "apply", "--quiet", arm.name)
+    else:
+        steps("dvc", "exp", "run", "--quiet", "--name", arm.name, *arm.options)
+    steps("stages.verify", arm.name)
+    if has_remote:
+        # Ahead of the experiment: one that has arrived is finished.
+        steps.fails_where_it_says("failed to transfer", "dvc", "push", "--run-cache")
+    steps("dvc", "exp", "push", "--quiet", "--force", "--no-cache", "origin", arm.name)
+    # DVC reports success also where it pushed nothing.
+    commit = git("rev-parse", ref, folder=folder)
+    if commit not in git("ls-remote", "origin", ref, folder=folder):
+        raise BadInput(f"{arm.name} did not arrive in {repository}")
     _remove(folder)
-    git("clone", "--quiet", "--no-checkout", str(repository), str(folder))
-    git("checkout", "--quiet", "--detach", revision, folder=folder)
-    cache = subprocess.check_output([sys.executable, "-m", "dvc", "cache", "dir"], cwd=repository, text=True).strip()
-    # Written in one go and last: a clone that has it is whole. Links, as each arm would copy the data set.
-    settings = f"[cache]\n    dir = {cache}\n    type = reflink,symlink,copy\n"
-    (folder / ".dvc/config.local.part").write_text(settings)
-    os.replace(folder / ".dvc/config.local.part", folder / ".dvc/config.local")
+
+
+def clone(repository: Path, revision: str, folder: Path) -> bool:
+    """A clone at a revision with the repository's cache and DVC remotes; one that is there already is kept.
+
+    Returns:
+        Whether there is a DVC remote to push to.
+    """
+    if not (_whole(folder).exists() and git("rev-parse", "HEAD", folder=folder) == revision):
+        _remove(folder)
+        git("clone", "--quiet", "--no-checkout", str(repository), str(folder))
+        git("checkout", "--quiet", "--detach", revision, folder=folder)
+    # Each time: a remote may have been added or mended since.
+    found = Config(repository / ".dvc").load_config_to_level()
+    cache = {"dir": found["cache"].get("dir", str(repository / ".dvc/cache"))}
+    with Config(folder / ".dvc").edit("local") as settings:
+        # Links, as each arm would copy the data set.
+        settings["cache"] = cache | {"type": ["reflink", "symlink", "copy"]}
+        settings["core"], settings["remote"] = found["core"], found["remote"]
+    _whole(folder).parent.mkdir(exist_ok=True)
+    _whole(folder).touch()
+    return "remote" in found["core"]
+
+
+def _whole(folder: Path) -> Path:
+    """A file that lies in a clone once it is complete."""
+    return folder / ".dvc/tmp/whole"
 
 
 def _remove(folder: Path) -> None:
     """Remove a clone; what is left of it where that is interrupted is no whole one."""
-    (folder / ".dvc/config.local").unlink(missing_ok=True)
+    _whole(folder).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -108,12 +134,26 @@ class Steps:
         # The stages' `python` is this one, and the author of the experiments that of the repository.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment = {**os.environ, **identity(), "PATH": path}
+        if archive := os.environ.get("AL_LAB_CIFAR10"):
+            self.environment["AL_LAB_CIFAR10"] = str(Path(archive).resolve())
 
     def __call__(self, module: str, *arguments: str) -> None:
+        self._run(module, *arguments)
+
+    def fails_where_it_says(self, words: str, module: str, *arguments: str) -> None:
+        """Run a module that reports a failure by these words, with whatever status. DVC does, of its run-cache."""
+        done = self._run(module, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if words in done.stdout:
+            raise BadInput(f"`{module} {' '.join(arguments)}` {words} something; see above")
+
+    def _run(self, module: str, *arguments: str, **streams: object) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, pass_fds=[self.lock])
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, pass_fds=[self.lock], **streams)
+        if done.stdout:
+            print(done.stdout, flush=True)
         if done.returncode:
             raise BadInput(f"`{module} {' '.join(arguments)}` ended with status {done.returncode}; see above")
+        return done
 
 
 def _stop_all(number: int, _frame: object) -> None:

@@ -60,6 +60,13 @@ class Arm(NamedTuple):
         """The settings as they are typed after ``dvc exp run``."""
         return [word for key, value in self.settings.items() for word in ("-S", f"{key}={_hydra(value)}")]
 
+    @property
+    def prefix(self) -> str:
+        """What the stages up to the cold start depend on, which arms share."""
+        protocol = self.params["protocol"]
+        cold_start = self.params["protocols"][protocol]["cold_start"]
+        return yaml.safe_dump([protocol, self.params["datasets"], self.params["cold_start_seed"], cold_start])
+
 
 def read(path: Path, params_text: str) -> list[Arm]:
     """The arms of a study, seed by seed, so that a study that is stopped early has whole seeds.

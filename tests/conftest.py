@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,13 @@ class Clone:
         )
         assert (done.returncode != 0) == fails, f"{command} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout
+
+    def beside(self, name: str) -> "Clone":
+        """A Git clone of this one, with nothing of its cache."""
+        other = copy(self)
+        other.folder = self.folder.parent / name
+        self("git", "clone", "--quiet", str(self.folder), str(other.folder))
+        return other
 
     def start(self) -> subprocess.Popen:
         """`dvc repro` in a session of its own, so that it can be killed with all that it started."""

@@ -21,6 +21,7 @@ from tests.conftest import Clone
 GOOD = ["demo-resnet18-sgd-lr0.1-s3", "demo-resnet18-sgd-lr0.05-s3"]
 BAD = "demo-resnet18-sgd-lr1e+30-s3"
 RUN = [sys.executable, "-m", "study", "run", "studies/toy/study.yaml", "--jobs", "2"]
+STATUS = [sys.executable, "-m", "study", "status", "studies/toy/study.yaml"]
 
 
 def write_study(clone: Clone, rates: list[float], epochs: int, cycles: int) -> None:
@@ -48,6 +49,16 @@ def test_a_failing_arm_is_named_and_the_others_are_experiments(study: tuple[Clon
     assert f"1 of 3 arms failed:\n  {BAD}: error: training diverged" in printed
     assert names(clone) == sorted(GOOD)
     assert clone("git", "status", "--porcelain", "--untracked-files=no") == "", "the workspace is as it was"
+
+
+def test_the_status_names_where_each_arm_stands(study: tuple[Clone, str]) -> None:
+    clone, _ = study
+    *rows, last = clone(*STATUS).splitlines()
+    stands = {name: rest.split() for name, rest in (row.split(maxsplit=1) for row in rows)}
+    assert [stands[name] for name in GOOD] == [["done", "1", "of", "1"]] * 2
+    assert " ".join(stands[BAD]).startswith("failed 0 of 1 error: training diverged")
+    assert "0 waiting, 0 running, 2 done, 1 failed, 0 lost" in last
+    assert "0 jobs of" in clone("python", "-m", "study", "cancel", "studies/toy/study.yaml")
 
 
 def test_what_is_finished_is_skipped(study: tuple[Clone, str]) -> None:
@@ -159,7 +170,7 @@ def stopped(tmp_path: Path) -> Iterator[tuple[Clone, subprocess.Popen]]:
         RUN, cwd=clone.folder, env=clone.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         deadline = time.monotonic() + 120
-        while len(list((clone.folder / "scratch").glob("cycle-*.pt"))) < 2:
+        while len(list((clone.folder / ".dvc/tmp/study/toy").glob("*/scratch/cycle-*.pt"))) < 2:
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline, "no checkpoints were saved"
             time.sleep(0.01)
@@ -185,6 +196,7 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_goes_on(
     stopped: tuple[Clone, subprocess.Popen], number: signal.Signals
 ) -> None:
     clone, process = stopped
+    assert "2 running" in clone(*STATUS)
     os.kill(process.pid, number)
     printed = process.stdout.read()
     process.wait()
@@ -197,6 +209,7 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_goes_on(
             time.sleep(0.1)
     assert at_work(clone) == []
     assert names(clone) == []
+    assert "2 failed" in clone(*STATUS)
     printed = clone(*RUN)
     assert "2 arms are finished" in printed
     assert names(clone) == sorted(GOOD)

@@ -1,0 +1,287 @@
+"""Run the arms of a study on SLURM: an array of jobs, one an arm, behind a job that computes what they share.
+
+What was submitted lies in the study's folder, each under the name of its jobs; where they stand, SLURM's queue
+says. No process of the user's has to live for them.
+"""
+
+import getpass
+import json
+import os
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stages.check import Block, Count
+from stages.entry import BadInput
+from stages.interruption import Interruption
+from stages.params import Yaml12Loader
+from study import experiments, folders
+from study.plan import Arm
+from study.states import AT_WORK, QUEUED, ArmState, Job, Stand, State, survey
+
+SECONDS_BETWEEN_LOOKS = 10
+# Number of the array, index in it, name, state, reason, nodes: %K is N/A for a job that is no array.
+FIELDS = "%F|%K|%j|%T|%r|%N"
+
+
+class Settings(Block):
+    """A cluster, as studies/clusters/generic.yaml explains it."""
+
+    model_config = ConfigDict(strict=True)
+
+    partition: str | None = None
+    account: str | None = None
+    gpus: Count | None = None
+    gres: str | None = None
+    cpus: Count
+    memory: str
+    time_limit: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")]
+    warning_seconds: Annotated[int, Field(ge=1, le=65_535)] = 300
+    arms_at_once: Count
+    shell: str = "/bin/bash"
+    setup: Annotated[list[str], Field(default_factory=list)]
+    options: Annotated[list[str], Field(default_factory=list)]
+    scratch: str | None = None
+
+    @field_validator("scratch")
+    @classmethod
+    def _names_a_folder(cls, value: str | None) -> str | None:
+        # Not every shell exports USER.
+        expanded = os.path.expandvars(os.path.expanduser((value or "/").replace("$USER", getpass.getuser())))
+        if not os.path.isabs(expanded) or "$" in expanded:
+            raise ValueError(f"{expanded}: must be an absolute path, of variables that are set")
+        return value and expanded
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> "Settings":
+        if self.gpus and self.gres:
+            raise ValueError("gpus and gres both ask for GPUs: leave one out")
+        return self
+
+
+def read(path: Path) -> Settings:
+    """Read the settings of a cluster.
+
+    Raises:
+        BadInput: the file is refused; every fault is named.
+    """
+    try:
+        return Settings(**yaml.load(path.read_text(), Loader=Yaml12Loader))
+    except ValidationError as error:
+        faults = [
+            f"  {'.'.join(map(str, fault['loc'])) or path.name}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
+        raise BadInput("\n".join([f"{path} is refused, nothing was run:", *faults])) from error
+    except OSError as error:
+        raise BadInput(f"{path}: the settings of the cluster cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, TypeError) as error:
+        raise BadInput(f"{path}: must be a mapping of settings ({error})") from error
+
+
+def run(
+    study: Path, arms: list[Arm], revision: str, settings: Settings, show: Callable[[State], None]
+) -> dict[str, str]:
+    """Submit the arms that are neither finished nor in the queue, then watch until all have ended.
+
+    Args:
+        show: called again and again with the state.
+
+    Returns:
+        The arms that failed or were lost: name → why.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the jobs go on.
+        BadInput: SLURM refuses, or has jobs of this study at another revision.
+    """
+    interruption = Interruption().listen()
+    work = folders.of(study)
+    found = look(arms, revision, work)
+    if others := {item["revision"] for item, _ in _active(work)} - {revision}:
+        raise BadInput(
+            f"arms of {study} are in the queue at {others.pop()[:9]}, and this would run {revision[:9]}: wait for "
+            f"them, or python -m study cancel {study}"
+        )
+    missing = [arm for arm in arms if found[arm.name].stand != Stand.DONE and found[arm.name].job is None]
+    if missing:
+        submit(study, arms, missing, revision, settings)
+    while True:
+        interruption.check(f"the jobs go on: python -m study status {study}, python -m study cancel {study}")
+        try:
+            found = look(arms, revision, work)
+        except BadInput as error:
+            print(f"warning: {error}; asked again in {SECONDS_BETWEEN_LOOKS} s", file=sys.stderr, flush=True)
+        state = _state(arms, found)
+        show(state)
+        if len(state.done) + len(state.failed) == len(arms):
+            return state.failed
+        for _ in range(SECONDS_BETWEEN_LOOKS * 10):
+            if not interruption.is_requested:
+                time.sleep(0.1)
+
+
+def submit(study: Path, arms: list[Arm], missing: list[Arm], revision: str, settings: Settings) -> None:
+    """Submit arms as one array, and ahead of it a job for what they share, where that is not computed yet.
+
+    Raises:
+        BadInput: SLURM refuses.
+    """
+    work = folders.of(study)
+    needed = {arm.prefix for arm in missing if not folders.prefix_mark(work, arm.prefix, revision).exists()}
+    first = {arm.prefix: arm.name for arm in reversed(arms) if arm.prefix in needed}
+    dependency = None
+    if first:
+        # In one job, one after the other: at the same moment they would collide in the cache.
+        dependency = _submit(study, [list(first.values())], revision, settings, ["--prefix"], None)
+    number = _submit(study, [[arm.name] for arm in missing], revision, settings, [], dependency)
+    print(f"job {number}: {len(missing)} arms, {settings.arms_at_once} at once", flush=True)
+
+
+def command(settings: Settings, name: str, work: Path, elements: int, dependency: str | None) -> list[str]:
+    """The ``sbatch`` that submits an array; it reads the script from its standard input."""
+    asked = {
+        "partition": settings.partition,
+        "account": settings.account,
+        "gpus": settings.gpus,
+        "gres": settings.gres,
+        "cpus-per-task": settings.cpus,
+        "mem": settings.memory,
+        "time": settings.time_limit,
+        "nodes": 1,
+        "ntasks": 1,
+        "array": f"0-{elements - 1}%{settings.arms_at_once}",
+        "job-name": name,
+        "chdir": Path.cwd(),
+        "output": work / "slurm-%A_%a.log",
+        "open-mode": "append",
+        # To the script alone, which becomes the task.
+        "signal": f"B:USR2@{settings.warning_seconds}",
+        # Also after a failure: the arms then say themselves what is wrong.
+        "dependency": dependency and f"afterany:{dependency}",
+    }
+    options = [f"--{key}={value}" for key, value in asked.items() if value is not None]
+    return ["sbatch", "--parsable", "--requeue", *options, *settings.options]
+
+
+def script(settings: Settings, submission: Path) -> str:
+    """The job script, in words that every shell understands: the task takes the place of the shell."""
+    task = shlex.join([sys.executable, "-m", "study.task", str(submission)])
+    return "\n".join([f"#!{settings.shell}", *settings.setup, f"exec {task}", ""])
+
+
+def look(arms: list[Arm], revision: str, work: Path) -> dict[str, ArmState]:
+    """Where each arm of a study stands.
+
+    Raises:
+        BadInput: SLURM was given arms and does not answer.
+    """
+    jobs = {name: None for submission in _submissions(work) for element in submission["elements"] for name in element}
+    for submission, job in _listed(work):
+        # Sorted by time: the last word is that of the newest job.
+        for name in submission["elements"][int(job.number.rpartition("_")[2])]:
+            if not submission["options"]:
+                jobs[name] = job
+    return survey(arms, set(experiments.finished(arms).get(revision, {})), work, jobs)
+
+
+def revision_of(work: Path) -> str | None:
+    """The revision of what was submitted last."""
+    return max(((item["name"], item["revision"]) for item in _submissions(work)), default=(None, None))[1]
+
+
+def cancel(work: Path) -> int:
+    """Cancel all jobs of a study. Returns how many there were.
+
+    Raises:
+        BadInput: SLURM does not answer.
+    """
+    numbers = [job.number for _, job in _active(work)]
+    if numbers:
+        _slurm("scancel", *{number.partition("_")[0] for number in numbers})
+    return len(numbers)
+
+
+def _state(arms: list[Arm], found: dict[str, ArmState]) -> State:
+    bad = {name: item for name, item in found.items() if item.stand in (Stand.FAILED, Stand.LOST)}
+    return State(
+        [arm for arm in arms if found[arm.name].stand == Stand.DONE],
+        [arm for arm in arms if found[arm.name].stand == Stand.RUNNING],
+        {name: f"{item.stand}, {item.detail}" for name, item in bad.items()},
+    )
+
+
+def _submit(
+    study: Path,
+    elements: list[list[str]],
+    revision: str,
+    settings: Settings,
+    options: list[str],
+    dependency: str | None,
+) -> str:
+    work = folders.of(study)
+    kind = "prefix" if options else "arms"
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', work.name)}-{stamp}-{kind}"
+    environment = {key: value for key, value in os.environ.items() if key.startswith("AL_LAB_")}
+    submission = {
+        "name": name,
+        "study": str(study.resolve()),
+        "revision": revision,
+        "elements": elements,
+        "options": options,
+        "environment": {**environment, **experiments.identity(), "OMP_NUM_THREADS": str(settings.cpus)},
+    }
+    file = work / "submissions" / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    # Ahead of the job, which may start at once.
+    file.write_text(json.dumps(submission, indent=1))
+    try:
+        answer = _slurm(*command(settings, name, work, len(elements), dependency), script=script(settings, file))
+    except BadInput:
+        file.unlink()
+        raise
+    return answer.strip().partition(";")[0]
+
+
+def _submissions(work: Path) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted((work / "submissions").glob("*.json"))]
+
+
+def _active(work: Path) -> list[tuple[dict, Job]]:
+    return [(submission, job) for submission, job in _listed(work) if job.state in QUEUED | AT_WORK]
+
+
+def _listed(work: Path) -> Iterator[tuple[dict, Job]]:
+    """The jobs of a study that SLURM knows, those that have ended lately too, oldest submission first."""
+    submissions = {item["name"]: item for item in _submissions(work)}
+    if not submissions:
+        return
+    answer = _slurm("squeue", "--me", "--array", "--states=all", "--noheader", f"--format={FIELDS}")
+    rows = [line.split("|") for line in answer.splitlines()]
+    for array, index, name, state, why, node in sorted(rows, key=lambda row: row[2]):
+        if name in submissions:
+            yield submissions[name], Job(f"{array}_{index}", state, why, node)
+
+
+def _slurm(*command: str, script: str | None = None) -> str:
+    """What a command of SLURM prints.
+
+    Raises:
+        BadInput: it is not there, or fails.
+    """
+    try:
+        done = subprocess.run(command, input=script, text=True, capture_output=True)
+    except FileNotFoundError:
+        raise BadInput(f"{command[0]} is not to be found: SLURM's commands are needed on this machine") from None
+    if done.returncode:
+        raise BadInput(f"{command[0]} failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout

@@ -1,0 +1,82 @@
+"""Where the arms of a study stand."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from study import folders
+from study.folders import Word
+from study.plan import Arm
+
+
+class State(NamedTuple):
+    """Of a study at a moment. failed: name → why."""
+
+    done: list[Arm]
+    running: list[Arm]
+    failed: dict[str, str]
+
+
+class Stand(StrEnum):
+    """Where one arm stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class ArmState(NamedTuple):
+    """detail: what is known beyond that, in words. job: what SLURM calls it while it has it, else None."""
+
+    stand: Stand
+    detail: str = ""
+    job: str | None = None
+
+
+class Job(NamedTuple):
+    """What SLURM says of an arm. number: as it names jobs. state: its word, as PENDING. why: its reason, or None."""
+
+    number: str
+    state: str
+    why: str
+    node: str
+
+
+QUEUED = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+NODE_LOST = {"NODE_FAIL", "BOOT_FAIL"}
+
+
+def survey(arms: list[Arm], finished: set[str], work: Path, jobs: dict[str, Job | None]) -> dict[str, ArmState]:
+    """Where each arm stands: by its experiment, then by the engine's word, then by its own.
+
+    Args:
+        finished: arms whose experiment is in the repository.
+        work: the study's folder.
+        jobs: of the arms that were submitted to SLURM; None where it knows the job no more.
+    """
+    return {arm.name: ArmState(Stand.DONE) if arm.name in finished else _state(arm.name, work, jobs) for arm in arms}
+
+
+def _state(name: str, work: Path, jobs: dict[str, Job | None]) -> ArmState:
+    job, word = jobs.get(name), folders.word_of(work, name)
+    if job and job.state in QUEUED:
+        return ArmState(Stand.WAITING, f"job {job.number}, {job.why}", job.number)
+    if job and job.state in AT_WORK:
+        return ArmState(Stand.RUNNING, f"job {job.number} on {job.node}", job.number)
+    if job and job.state == "COMPLETED" and word == Word.ENDED:
+        # Another machine's files can be seen late, and then SLURM has forgotten the job no sooner.
+        return ArmState(Stand.RUNNING, f"job {job.number} is completed, its experiment not to be seen here yet")
+    if folders.is_held(work, name):
+        return ArmState(Stand.RUNNING, "on this machine")
+    if job and job.state not in NODE_LOST:
+        return ArmState(Stand.FAILED, f"job {job.number} is {job.state}: {folders.reason(work, name)}")
+    if word in (Word.FAILED, Word.STOPPED):
+        return ArmState(Stand.FAILED, folders.reason(work, name))
+    if job or word == Word.BEGUN:
+        return ArmState(Stand.LOST, f"killed, by somebody or with its node ({work / name}.log)")
+    if name in jobs:
+        return ArmState(Stand.LOST, "was submitted, and SLURM does not know it any more")
+    return ArmState(Stand.WAITING, "not started")
