@@ -161,6 +161,26 @@ def test_two_runs_of_a_study_at_once_are_one(study: tuple[Clone, str]) -> None:
         assert "is being run already" in clone(*RUN, fails=True)
 
 
+def test_an_arm_is_in_a_store_and_computed_nowhere_else(study: tuple[Clone, str], tmp_path: Path) -> None:
+    clone, _ = study
+    file = clone.folder / "studies/toy/study.yaml"
+    before = file.read_text()
+    write_study(clone, [0.07], epochs=1, cycles=1)
+    # As a relative path it is another folder seen from the arm's clone.
+    store = os.path.relpath(tmp_path / "store", clone.folder)
+    clone("dvc", "remote", "add", "--local", "--default", "store", store)
+    clone(*RUN)
+    elsewhere = clone.beside("elsewhere")
+    elsewhere("dvc", "remote", "add", "--local", "--default", "store", store)
+    name = "demo-resnet18-sgd-s3"
+    elsewhere("dvc", "exp", "pull", "--run-cache", "origin", name)
+    elsewhere("dvc", "exp", "apply", name)
+    assert "Running stage" not in elsewhere("dvc", "repro")
+    assert "all are intact" in elsewhere("python", "-m", "stages.verify", name)
+    clone("dvc", "remote", "remove", "--local", "store")
+    file.write_text(before)
+
+
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[tuple[Clone, subprocess.Popen]]:
     """A study of two arms at the moment when both have a checkpoint."""
