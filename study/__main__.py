@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from stages import entry
 from study import experiments, folders, local, plan, slurm
-from study.states import ArmState, Stand, State
+from study.states import ArmState, Progress, Stand, survey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,23 +61,24 @@ def _run(arguments: Namespace) -> None:
     if arguments.dry_run:
         if cluster:
             _print_job(study, arms, cluster)
-        _print_estimate(arms, cluster.arms_at_once if cluster else arguments.jobs or local.default_jobs())
+        else:
+            _print_estimate(arms, arguments.jobs or local.default_jobs())
         return
     experiments.identity()
-    revision = experiments.revision_to_run(arms)
+    if cluster and cluster.scratch:
+        folders.put_on(study, Path(cluster.scratch))
+    revision = experiments.revision_to_run(arms, folders.revision_of(folders.of(study)))
     finished = experiments.finished(arms).get(revision, {})
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
     if cluster:
         print(f"{cluster.arms_at_once} at once on SLURM", flush=True)
-        if cluster.scratch:
-            folders.put_on(study, Path(cluster.scratch))
-        with folders.in_use(study):
+        with folders.in_use(study, revision):
             failed = slurm.run(study, arms, revision, cluster, _Live(study, arms).show)
     else:
         jobs = arguments.jobs or local.default_jobs()
         print(f"{jobs} at once", flush=True)
         waiting = [arm for arm in arms if arm.name not in finished]
-        with folders.in_use(study):
+        with folders.in_use(study, revision):
             failed = local.run(study, waiting, revision, jobs, _Live(study, waiting, _work_of(waiting)).show)
     if failed:
         reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
@@ -89,8 +90,8 @@ def _status(arguments: Namespace) -> None:
     arms = plan.read(arguments.study, Path("params.yaml").read_text())
     work = folders.of(arguments.study)
     found = experiments.finished(arms)
-    revision = slurm.revision_of(work) or (experiments.newest(found) if found else experiments.git("rev-parse", "HEAD"))
-    states = slurm.look(arms, revision, work)
+    revision = folders.revision_of(work) or experiments.newest(found or ["HEAD"])
+    states = survey(arms, found.get(revision, {}), work, slurm.jobs_of(work, revision))
     width = max(len(arm.name) for arm in arms)
     for arm in arms:
         state = states[arm.name]
@@ -166,7 +167,7 @@ class _Live:
         self.last = None
         self.line = tqdm(bar_format="{desc}", leave=False) if sys.stderr.isatty() else None
 
-    def show(self, state: State) -> None:
+    def show(self, state: Progress) -> None:
         counts = (len(state.done), len(state.running), len(state.failed))
         waiting = len(self.work) - sum(counts)
         cycles = {arm.name: folders.cycles_done(self.folder, arm.name) for arm in state.running}
@@ -181,7 +182,7 @@ class _Live:
             left = elapsed * (self.total - given_up - done) / (done - self.before)
             text += f"; {_time(elapsed)} gone, about {_time(left)} left"
         if state.running:
-            text += "; " + ", ".join(f"{name} cycle {count}" for name, count in cycles.items())
+            text += "; cycles done: " + ", ".join(f"{name} {count}" for name, count in cycles.items())
         if self.line is not None:
             self.line.set_description_str(text)
             if not state.running and not waiting:
@@ -192,9 +193,11 @@ class _Live:
 
 
 def _print_job(study: Path, arms: list[plan.Arm], cluster: slurm.Settings) -> None:
+    print("\n".join([f"{len(arms)} arms:", *(f"  {arm.name}" for arm in arms)]))
+    print("behind a job like theirs for what the arms of a seed share, which computes no cycle:")
     work, name = folders.of(study), f"{folders.of(study).name}-arms"
-    print(shlex.join(slurm.command(cluster, name, work, len(arms), None)))
-    print(slurm.script(cluster, work / "submissions" / f"{name}.json"))
+    print(shlex.join(slurm.command(cluster, name, work, len(arms), "THAT_JOB")))
+    print(slurm.script(cluster, work / "submissions" / f"{name}.json"), end="")
 
 
 def _print_estimate(arms: list[plan.Arm], jobs: int) -> None:

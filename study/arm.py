@@ -20,8 +20,9 @@ from dvc.config import Config
 from stages import entry
 from stages.entry import BadInput
 from stages.launch import die_with_parent
+from stages.params import parse
 from study import folders, plan
-from study.experiments import git, identity, reference
+from study.experiments import git, has_settings, identity, reference
 
 
 def main() -> None:
@@ -35,6 +36,11 @@ def main() -> None:
     arms = {arm.name: arm for arm in plan.read(arguments.study, git("show", f"{arguments.revision}:params.yaml"))}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
+    prefix = arms[arguments.name].prefix
+    if not arguments.prefix and not folders.prefix_mark(arguments.work, prefix, arguments.revision).exists():
+        # Arms that all compute it at the same moment collide in the cache.
+        first = next(arm.name for arm in arms.values() if arm.prefix == prefix)
+        raise BadInput(f"what it shares with other arms was not computed: {arguments.work / first}.log says why")
     if os.getpgrp() != os.getpid():
         # A group of its own: what stops this arm stops nothing beside it.
         os.setpgid(0, 0)
@@ -59,6 +65,8 @@ def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> No
         fcntl.flock(lock, fcntl.LOCK_EX)
         with folders.saying(work, arm.name):
             _run(arm, repository, revision, work, is_prefix, lock.fileno())
+            if is_prefix:
+                folders.prefix_mark(work, arm.prefix, revision).touch()
 
 
 def _run(arm: plan.Arm, repository: Path, revision: str, work: Path, is_prefix: bool, lock: int) -> None:
@@ -71,22 +79,34 @@ def _run(arm: plan.Arm, repository: Path, revision: str, work: Path, is_prefix: 
     git("checkout", "--quiet", "--", "params.yaml", folder=folder)
     if is_prefix:
         steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
-        folders.prefix_mark(work, arm.prefix, revision).touch()
         return
-    if git("for-each-ref", ref, folder=folder):
+    if git("for-each-ref", ref, folder=folder) and has_settings(
+        parse(git("show", f"{ref}:params.yaml", folder=folder)), arm
+    ):
         steps("dvc", "exp", "apply", "--quiet", arm.name)
     else:
+        git("update-ref", "-d", ref, folder=folder)
         steps("dvc", "exp", "run", "--quiet", "--name", arm.name, *arm.options)
     steps("stages.verify", arm.name)
     if has_remote:
         # Ahead of the experiment: one that has arrived is finished.
-        steps.fails_where_it_says("failed to transfer", "dvc", "push", "--run-cache")
+        _push(steps)
     steps("dvc", "exp", "push", "--quiet", "--force", "--no-cache", "origin", arm.name)
     # DVC reports success also where it pushed nothing.
     commit = git("rev-parse", ref, folder=folder)
     if commit not in git("ls-remote", "origin", ref, folder=folder):
         raise BadInput(f"{arm.name} did not arrive in {repository}")
     _remove(folder)
+
+
+def _push(steps: "Steps") -> None:
+    """Push the arm's results and the run-cache to DVC's remote."""
+    push = ("failed to transfer", "dvc", "push", "--run-cache")
+    try:
+        steps.fails_where_it_says(*push)
+    except BadInput:
+        # Other arms come and go in the run-cache, of which DVC pushes all.
+        steps.fails_where_it_says(*push)
 
 
 def clone(repository: Path, revision: str, folder: Path) -> bool:

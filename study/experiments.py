@@ -62,8 +62,11 @@ def newest(revisions: Iterable[str]) -> str:
     return git("rev-list", "--no-walk=sorted", *revisions).splitlines()[0]
 
 
-def revision_to_run(arms: list[Arm]) -> str:
-    """The revision that a study runs at: that of its finished arms, else the current commit.
+def revision_to_run(arms: list[Arm], begun: str | None) -> str:
+    """The revision that a study runs at: that of its finished arms, else where it was begun, else the current commit.
+
+    Args:
+        begun: the revision of its last run, where it was run.
 
     Raises:
         BadInput: sources have changes that are not committed, which no clone would see; or arms that are
@@ -74,10 +77,14 @@ def revision_to_run(arms: list[Arm]) -> str:
         raise BadInput(f"every arm runs a clone of a commit, and would not see what is not committed: {files}")
     head = git("rev-parse", "HEAD")
     found = finished(arms)
-    if not found or head in found:
+    if head in found:
         return head
-    revision = newest(found)
+    revision = newest(found) if found else begun
+    if revision is None:
+        return head
     if git("diff", "--name-only", revision, head, "--", *SOURCES):
+        if not found:
+            return head
         some = ", ".join(list(found[revision])[:3])
         raise BadInput(
             f"{len(found[revision])} arms ({some} …) were run at {revision[:9]}, and {', '.join(SOURCES)} have changed "
@@ -94,6 +101,9 @@ def identity() -> dict[str, str]:
         try:
             value = os.environ.get(f"GIT_AUTHOR_{key.upper()}") or git("config", f"user.{key}")
         except BadInput:
-            raise BadInput(f"experiments are Git commits: say who you are, git config user.{key} …") from None
+            raise BadInput(
+                "experiments are Git commits, and Git does not know you: git config user.name NAME; "
+                "git config user.email ADDRESS"
+            ) from None
         found |= {f"GIT_{role}_{key.upper()}": value for role in ("AUTHOR", "COMMITTER")}
     return found

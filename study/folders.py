@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from stages.entry import BadInput
+from study.experiments import git
 
 # Begins the part of a log that is of one attempt.
 ATTEMPT = "--- "
@@ -47,7 +48,8 @@ def put_on(study: Path, disk: Path) -> None:
             f"move it there and leave a link to it at {here}, or remove it where it is no more needed"
         )
     try:
-        there.mkdir(parents=True, exist_ok=True)
+        # DVC's settings, which may hold keys, are in every clone.
+        there.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"scratch: {there} cannot be made ({error.strerror})") from error
     here.parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +58,19 @@ def put_on(study: Path, disk: Path) -> None:
         here.symlink_to(there)
 
 
+def revision_of(work: Path) -> str | None:
+    """The revision that a study was last run at; None where it never was, or the commit is gone."""
+    try:
+        revision = (work / "revision").read_text()
+        git("cat-file", "-e", revision)
+    except (FileNotFoundError, BadInput):
+        return None
+    return revision
+
+
 @contextmanager
-def in_use(study: Path) -> Iterator[None]:
-    """Be the only one that runs a study from this machine.
+def in_use(study: Path, revision: str) -> Iterator[None]:
+    """Be the only one that runs a study, and keep the revision that it is run at.
 
     Raises:
         BadInput: another process does.
@@ -69,6 +81,7 @@ def in_use(study: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{study} is being run already, by another process") from None
+        (of(study) / "revision").write_text(revision)
         yield
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stages.interruption import Interruption
 from study import folders, plan, processes
-from study.states import State
+from study.states import Progress
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -44,7 +44,9 @@ def environment_of(slot: int, jobs: int) -> dict[str, str]:
     return environment
 
 
-def run(study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Callable[[State], None]) -> dict[str, str]:
+def run(
+    study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Callable[[Progress], None]
+) -> dict[str, str]:
     """Run arms, ``jobs`` at once, and go on where one fails.
 
     Args:
@@ -74,12 +76,12 @@ def _run_all(
     arms: list[plan.Arm],
     revision: str,
     jobs: int,
-    show: Callable[[State], None],
+    show: Callable[[Progress], None],
     interruption: Interruption,
     *options: str,
-) -> State:
+) -> Progress:
     work = folders.of(study)
-    waiting, running, state = list(arms), [], State([], [], {})
+    waiting, running, state = list(arms), [], Progress([], [], {})
     try:
         while waiting or running:
             interruption.check("finished arms are kept, running ones keep their training; the same command goes on")

@@ -26,7 +26,7 @@ from stages.interruption import Interruption
 from stages.params import Yaml12Loader
 from study import experiments, folders
 from study.plan import Arm
-from study.states import AT_WORK, QUEUED, ArmState, Job, Stand, State, survey
+from study.states import AT_WORK, QUEUED, ArmState, Job, Progress, Stand, survey
 
 SECONDS_BETWEEN_LOOKS = 10
 # Number of the array, index in it, name, state, reason, nodes: %K is N/A for a job that is no array.
@@ -56,7 +56,8 @@ class Settings(Block):
     @classmethod
     def _names_a_folder(cls, value: str | None) -> str | None:
         # Not every shell exports USER.
-        expanded = os.path.expandvars(os.path.expanduser((value or "/").replace("$USER", getpass.getuser())))
+        named = re.sub(r"\$USER\b|\$\{USER\}", getpass.getuser(), value or "/")
+        expanded = os.path.expandvars(os.path.expanduser(named))
         if not os.path.isabs(expanded) or "$" in expanded:
             raise ValueError(f"{expanded}: must be an absolute path, of variables that are set")
         return value and expanded
@@ -89,7 +90,7 @@ def read(path: Path) -> Settings:
 
 
 def run(
-    study: Path, arms: list[Arm], revision: str, settings: Settings, show: Callable[[State], None]
+    study: Path, arms: list[Arm], revision: str, settings: Settings, show: Callable[[Progress], None]
 ) -> dict[str, str]:
     """Submit the arms that are neither finished nor in the queue, then watch until all have ended.
 
@@ -105,25 +106,27 @@ def run(
     """
     interruption = Interruption().listen()
     work = folders.of(study)
-    found = look(arms, revision, work)
     if others := {item["revision"] for item, _ in _active(work)} - {revision}:
         raise BadInput(
             f"arms of {study} are in the queue at {others.pop()[:9]}, and this would run {revision[:9]}: wait for "
             f"them, or python -m study cancel {study}"
         )
+    found = survey(arms, experiments.finished(arms).get(revision, {}), work, jobs_of(work, revision))
     missing = [arm for arm in arms if found[arm.name].stand != Stand.DONE and found[arm.name].job is None]
     if missing:
         submit(study, arms, missing, revision, settings)
     while True:
         interruption.check(f"the jobs go on: python -m study status {study}, python -m study cancel {study}")
         try:
-            found = look(arms, revision, work)
+            jobs = jobs_of(work, revision)
         except BadInput as error:
             print(f"warning: {error}; asked again in {SECONDS_BETWEEN_LOOKS} s", file=sys.stderr, flush=True)
-        state = _state(arms, found)
-        show(state)
-        if len(state.done) + len(state.failed) == len(arms):
-            return state.failed
+        else:
+            finished = experiments.finished(arms).get(revision, {})
+            progress = _progress(arms, survey(arms, finished, work, jobs))
+            show(progress)
+            if len(progress.done) + len(progress.failed) == len(arms):
+                return progress.failed
         for _ in range(SECONDS_BETWEEN_LOOKS * 10):
             if not interruption.is_requested:
                 time.sleep(0.1)
@@ -142,6 +145,7 @@ def submit(study: Path, arms: list[Arm], missing: list[Arm], revision: str, sett
     if first:
         # In one job, one after the other: at the same moment they would collide in the cache.
         dependency = _submit(study, [list(first.values())], revision, settings, ["--prefix"], None)
+        print(f"job {dependency}: what the arms of a seed share, {len(first)} in all, ahead of them", flush=True)
     number = _submit(study, [[arm.name] for arm in missing], revision, settings, [], dependency)
     print(f"job {number}: {len(missing)} arms, {settings.arms_at_once} at once", flush=True)
 
@@ -173,33 +177,32 @@ def command(settings: Settings, name: str, work: Path, elements: int, dependency
 
 
 def script(settings: Settings, submission: Path) -> str:
-    """The job script, in words that every shell understands: the task takes the place of the shell."""
+    """The job script, in words that every shell understands: the task takes the place of the shell.
+
+    A line of the set-up that fails ends the job.
+    """
     task = shlex.join([sys.executable, "-m", "study.task", str(submission)])
-    return "\n".join([f"#!{settings.shell}", *settings.setup, f"exec {task}", ""])
+    return f"#!{settings.shell}\n" + " && \\\n".join([*settings.setup, f"exec {task}"]) + "\n"
 
 
-def look(arms: list[Arm], revision: str, work: Path) -> dict[str, ArmState]:
-    """Where each arm of a study stands.
+def jobs_of(work: Path, revision: str) -> dict[str, Job | None]:
+    """The newest job of each arm that was submitted at a revision; None where SLURM knows it no more.
 
     Raises:
         BadInput: SLURM was given arms and does not answer.
     """
-    jobs = {name: None for submission in _submissions(work) for element in submission["elements"] for name in element}
+    arms = [item for item in _submissions(work) if not item["options"] and item["revision"] == revision]
+    jobs = {name: None for submission in arms for (name,) in submission["elements"]}
+    # The oldest first: the last word is that of the newest.
     for submission, job in _listed(work):
-        # Sorted by time: the last word is that of the newest job.
-        for name in submission["elements"][int(job.number.rpartition("_")[2])]:
-            if not submission["options"]:
-                jobs[name] = job
-    return survey(arms, set(experiments.finished(arms).get(revision, {})), work, jobs)
-
-
-def revision_of(work: Path) -> str | None:
-    """The revision of what was submitted last."""
-    return max(((item["name"], item["revision"]) for item in _submissions(work)), default=(None, None))[1]
+        if submission in arms:
+            (name,) = submission["elements"][int(job.number.rpartition("_")[2])]
+            jobs[name] = job
+    return jobs
 
 
 def cancel(work: Path) -> int:
-    """Cancel all jobs of a study. Returns how many there were.
+    """Cancel all jobs of a study, and forget what was submitted. Returns how many there were.
 
     Raises:
         BadInput: SLURM does not answer.
@@ -207,12 +210,14 @@ def cancel(work: Path) -> int:
     numbers = [job.number for _, job in _active(work)]
     if numbers:
         _slurm("scancel", *{number.partition("_")[0] for number in numbers})
+    for file in (work / "submissions").glob("*.json"):
+        file.rename(file.with_suffix(".cancelled"))
     return len(numbers)
 
 
-def _state(arms: list[Arm], found: dict[str, ArmState]) -> State:
+def _progress(arms: list[Arm], found: dict[str, ArmState]) -> Progress:
     bad = {name: item for name, item in found.items() if item.stand in (Stand.FAILED, Stand.LOST)}
-    return State(
+    return Progress(
         [arm for arm in arms if found[arm.name].stand == Stand.DONE],
         [arm for arm in arms if found[arm.name].stand == Stand.RUNNING],
         {name: f"{item.stand}, {item.detail}" for name, item in bad.items()},
@@ -228,21 +233,22 @@ def _submit(
     dependency: str | None,
 ) -> str:
     work = folders.of(study)
-    kind = "prefix" if options else "arms"
-    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', work.name)}-{stamp}-{kind}"
+    folder = work / "submissions"
+    folder.mkdir(exist_ok=True)
+    # Counted, so that they sort by time; drawn, so that no other clone's jobs have the same name.
+    number = f"{len(list(folder.glob('*.yaml'))):04}-{secrets.token_hex(2)}"
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', work.name)}-{number}-{'prefix' if options else 'arms'}"
     environment = {key: value for key, value in os.environ.items() if key.startswith("AL_LAB_")}
     submission = {
         "name": name,
-        "study": str(study.resolve()),
         "revision": revision,
         "elements": elements,
         "options": options,
         "environment": {**environment, **experiments.identity(), "OMP_NUM_THREADS": str(settings.cpus)},
     }
-    file = work / "submissions" / f"{name}.json"
-    file.parent.mkdir(exist_ok=True)
-    # Ahead of the job, which may start at once.
+    file = folder / f"{name}.json"
+    # Ahead of the job, which may start at once. The study as it is now, whatever is written to its file later.
+    file.with_suffix(".yaml").write_text(study.read_text())
     file.write_text(json.dumps(submission, indent=1))
     try:
         answer = _slurm(*command(settings, name, work, len(elements), dependency), script=script(settings, file))

@@ -1,5 +1,6 @@
 """Where the arms of a study stand."""
 
+from collections.abc import Container
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from study.folders import Word
 from study.plan import Arm
 
 
-class State(NamedTuple):
+class Progress(NamedTuple):
     """Of a study at a moment. failed: name → why."""
 
     done: list[Arm]
@@ -46,10 +47,11 @@ class Job(NamedTuple):
 
 QUEUED = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+GOES_ON = "the same command goes on where it was"
 NODE_LOST = {"NODE_FAIL", "BOOT_FAIL"}
 
 
-def survey(arms: list[Arm], finished: set[str], work: Path, jobs: dict[str, Job | None]) -> dict[str, ArmState]:
+def survey(arms: list[Arm], finished: Container[str], work: Path, jobs: dict[str, Job | None]) -> dict[str, ArmState]:
     """Where each arm stands: by its experiment, then by the engine's word, then by its own.
 
     Args:
@@ -66,14 +68,21 @@ def _state(name: str, work: Path, jobs: dict[str, Job | None]) -> ArmState:
         return ArmState(Stand.WAITING, f"job {job.number}, {job.why}", job.number)
     if job and job.state in AT_WORK:
         return ArmState(Stand.RUNNING, f"job {job.number} on {job.node}", job.number)
-    if job and job.state == "COMPLETED" and word == Word.ENDED:
-        # Another machine's files can be seen late, and then SLURM has forgotten the job no sooner.
+    if job and job.state == "COMPLETED":
+        # It has seen its experiment arrive: another machine's files can be seen late.
         return ArmState(Stand.RUNNING, f"job {job.number} is completed, its experiment not to be seen here yet")
     if folders.is_held(work, name):
-        return ArmState(Stand.RUNNING, "on this machine")
+        return ArmState(Stand.RUNNING)
+    if job and job.state == "CANCELLED":
+        return ArmState(Stand.FAILED, f"job {job.number} is CANCELLED; {GOES_ON}")
+    if job and word is None and job.state not in NODE_LOST:
+        log = work / f"slurm-{job.number}.log"
+        return ArmState(Stand.FAILED, f"job {job.number} is {job.state} before the arm began ({log})")
     if job and job.state not in NODE_LOST:
         return ArmState(Stand.FAILED, f"job {job.number} is {job.state}: {folders.reason(work, name)}")
-    if word in (Word.FAILED, Word.STOPPED):
+    if word == Word.STOPPED:
+        return ArmState(Stand.FAILED, f"stopped by a signal; {GOES_ON}")
+    if word == Word.FAILED:
         return ArmState(Stand.FAILED, folders.reason(work, name))
     if job or word == Word.BEGUN:
         return ArmState(Stand.LOST, f"killed, by somebody or with its node ({work / name}.log)")

@@ -16,6 +16,7 @@ from pathlib import Path
 from stages import entry
 from stages.entry import BadInput
 from study import folders, processes
+from study.experiments import git
 
 WARNING = signal.SIGUSR2
 
@@ -26,11 +27,13 @@ def main() -> None:
     file = parser.parse_args().submission
     submission = json.loads(file.read_text())
     os.environ.update(submission["environment"])
+    # Checkpoints lie in the arm's clone: on the disk that every node sees.
+    os.environ.pop("AL_LAB_SCRATCH", None)
     names = submission["elements"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
-    attempt = _Attempt(Path(submission["study"]), submission["revision"], submission["options"], file.parents[1])
+    attempt = _Attempt(file.with_suffix(".yaml"), submission["revision"], submission["options"], file.parents[1])
     failed = [name for name in names if not attempt.has_run(name)]
     try:
-        if attempt.number == WARNING:
+        if failed and attempt.number == WARNING:
             _requeue(attempt, names)
         elif failed:
             raise BadInput(f"not done: {', '.join(failed)}")
@@ -76,11 +79,14 @@ class _Attempt:
         with open(self.work / f"{name}.log", "a") as log:
             print(line, file=log)
 
-    def has_trained(self, name: str) -> bool:
-        """Whether a cycle or a checkpoint came of this attempt."""
-        scratch = Path(os.environ.get("AL_LAB_SCRATCH") or self.work / name / "scratch")
-        files = [*(self.work / name / "metrics/cycles").glob("*.json"), *scratch.glob("*.pt")]
-        return any(file.stat().st_mtime >= self.begun for file in files)
+    def has_advanced(self, name: str) -> bool:
+        """Whether data, a cycle or a checkpoint came of this attempt, or the arm only has to be pushed."""
+        clone = self.work / name
+        if not clone.exists():
+            return False
+        files = [*clone.glob("data/*/*"), *clone.glob("metrics/cycles/*.json"), *clone.glob("scratch/*.pt")]
+        is_new = any(file.stat().st_mtime >= self.begun for file in files)
+        return is_new or bool(git("for-each-ref", f"refs/exps/*/*/{name}", folder=clone))
 
     def _note(self, number: int, _frame: object) -> None:
         self.number = number
@@ -94,9 +100,10 @@ def _requeue(attempt: _Attempt, names: list[str]) -> None:
     Raises:
         BadInput: it would come to the same point, or SLURM refuses.
     """
-    if not any(attempt.has_trained(name) for name in names):
-        raise BadInput("the time limit came before anything was trained: raise time_limit, or lower warning_seconds")
-    job = os.environ["SLURM_JOB_ID"]
+    if not any(attempt.has_advanced(name) for name in names):
+        raise BadInput("the time limit came before anything was computed: raise time_limit, or lower warning_seconds")
+    # By its place in the array: the number of the last element is also that of the whole array.
+    job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
     done = subprocess.run(["scontrol", "requeue", job], text=True, capture_output=True)
     # SLURM can end this job, and the command with it, before it has answered.
     if done.returncode > 0:

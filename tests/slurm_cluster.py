@@ -14,7 +14,12 @@ import psutil
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 NODES = ("n1", "n2")
-FIRST_PORT = 16820
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def why_not() -> str | None:
@@ -79,16 +84,16 @@ class Cluster:
         for name in ("state", "munge", *(f"spool.{node}" for node in NODES)):
             (folder / name).mkdir(parents=True)
         lines = [
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 "
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs=2 "
             "RealMemory=2000 Gres=gpu:1 State=UNKNOWN"
-            for port, node in enumerate(NODES, FIRST_PORT + 1)
+            for node in NODES
         ]
         # Any device file passes for a GPU.
         (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
         settings = {
             "ClusterName": "test",
             "SlurmctldHost": f"{host}(127.0.0.1)",
-            "SlurmctldPort": FIRST_PORT,
+            "SlurmctldPort": free_port(),
             "SlurmUser": "root",
             "SlurmdUser": "root",
             "AuthType": "auth/munge",

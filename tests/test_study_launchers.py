@@ -75,7 +75,7 @@ def test_every_setting_reaches_sbatch(tmp_path: Path) -> None:
     assert set(expected.split()) <= set(command)
     assert not any(option.startswith("--gpus") for option in command)
     script = slurm.script(asked, Path("/w/of toy.json")).splitlines()
-    assert script[:2] == ["#!/bin/tcsh", "module load python"]
+    assert script[:2] == ["#!/bin/tcsh", "module load python && \\"]
     assert script[2].startswith("exec ")
     assert script[2].endswith("-m study.task '/w/of toy.json'")
 
@@ -88,6 +88,7 @@ def test_every_setting_reaches_sbatch(tmp_path: Path) -> None:
         ("RUNNING", Word.BEGUN, False, Stand.RUNNING),
         ("COMPLETING", Word.STOPPED, False, Stand.RUNNING),
         ("COMPLETED", Word.ENDED, False, Stand.RUNNING),
+        ("COMPLETED", Word.BEGUN, False, Stand.RUNNING),
         ("FAILED", Word.FAILED, False, Stand.FAILED),
         ("CANCELLED", Word.STOPPED, False, Stand.FAILED),
         ("CANCELLED", None, False, Stand.FAILED),
@@ -161,7 +162,7 @@ def test_slurm_that_does_not_answer_loses_no_arm(
         (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match=words):
-        slurm.look([], "0" * 40, tmp_path)
+        slurm.jobs_of(tmp_path, "0" * 40)
 
 
 def test_a_login_node_does_not_wait_for_pytorch() -> None:

@@ -26,7 +26,7 @@ def arms_of(tmp_path: Path, **study: object) -> list[plan.Arm]:
     [
         ("paper", 60, "resnet18-sgd-s0"),
         ("cpu", 24, "cpu_study-resnet18-sgd-s0"),
-        ("digits", 12, "demo-resnet18-sgd-s0"),
+        ("digits", 12, "demo-resnet18-sgd-s1"),
     ],
 )
 def test_studies_that_are_shipped(name: str, arms: int, first: str) -> None:

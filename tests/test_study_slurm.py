@@ -1,8 +1,6 @@
 """Studies on a real SLURM of two nodes, through the study's command: nothing is lost, whatever is killed."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +25,8 @@ STUDY = "studies/toy/study.yaml"
 STATUS = [sys.executable, "-m", "study", "status", STUDY]
 RUN = [sys.executable, "-m", "study", "run", STUDY, "--slurm", "cluster.yaml"]
 SETTINGS = {"cpus": 1, "gpus": 1, "memory": "100M", "time_limit": "30", "arms_at_once": 2}
-RATES, EPOCHS, CYCLES = [0.1, 0.05], 60, 2
+RATES, EPOCHS, CYCLES = [0.1, 0.05], 150, 2
+ENDLESS = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +40,8 @@ def cluster() -> Iterator[Cluster]:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, pd.DataFrame]:
     """What the study gives on one machine: the hashes of each arm's results, and its table."""
     clone = Clone(tmp_path_factory.mktemp("local"))
+    # As many threads as a job of SETTINGS has.
+    clone.environment["OMP_NUM_THREADS"] = "1"
     write_study(clone, RATES, EPOCHS, CYCLES)
     clone(*RUN[:-2], "--jobs", "2")
     return results(clone), table(clone)
@@ -97,17 +98,19 @@ def checkpoints(clone: Clone) -> list[str]:
     return sorted({file.parents[1].name for file in work_of(clone).glob("*/scratch/cycle-*.pt")})
 
 
-def job_of(clone: Clone, name: str) -> tuple[str, str]:
-    """The number of an arm's job, and its node."""
-    return re.search(r"job (\S+) on (\S+)", stands(clone)[name]).groups()
+def running(clone: Clone) -> dict[str, tuple[str, str]]:
+    """The arms at work: the number of the job, and its node."""
+    found = {name: re.match(r"running .* job (\S+) on (\S+)", state) for name, state in stands(clone).items()}
+    return {name: match.groups() for name, match in found.items() if match}
 
 
-def start_again(clone: Clone, cluster: Cluster, name: str, job: str, *settings: str) -> None:
+def start_again(clone: Clone, cluster: Cluster, name: str, *settings: str) -> None:
     """Have a job started soon after it is in the queue again, where SLURM lets two minutes pass.
 
     Not at once: the node refuses what it was told to end within the same second.
     """
     wait_until(lambda: re.match("waiting .* BeginTime", stands(clone)[name]), "the job in the queue again")
+    job = re.search(r"job (\S+),", stands(clone)[name])[1]
     cluster("scontrol", "update", f"jobid={job}", "StartTime=now+3", *settings)
 
 
@@ -127,11 +130,11 @@ def test_an_array_gives_what_one_machine_gives_and_names_the_arm_that_fails(lab:
 
 def test_a_node_that_dies_in_a_cycle(lab: Clone, cluster: Cluster, reference) -> None:
     with start(lab) as process:
-        wait_until(lambda: checkpoints(lab) == sorted(GOOD), "a checkpoint of both arms")
-        (hit,) = [name for name in GOOD if job_of(lab, name)[1] == "n1"]
-        job, _ = job_of(lab, hit)
+        wait_until(lambda: len(running(lab)) == 2, "both arms at work")
+        (hit,) = [name for name, (_, node) in running(lab).items() if node == "n1"]
+        wait_until(lambda: hit in checkpoints(lab), "a checkpoint of the arm on the first node")
         cluster.kill_node("n1")
-        start_again(lab, cluster, hit, job)
+        start_again(lab, cluster, hit)
         printed, _ = process.communicate()
         assert process.returncode == 0, printed
     cluster.start_node("n1")
@@ -141,44 +144,89 @@ def test_a_node_that_dies_in_a_cycle(lab: Clone, cluster: Cluster, reference) ->
 
 def test_one_arm_cancelled_and_the_coordinator_killed(lab: Clone, cluster: Cluster, reference) -> None:
     with start(lab) as process:
+        wait_until(lambda: len(running(lab)) == 2, "both arms at work")
+        process.kill()
+    job, _ = running(lab)[GOOD[0]]
+    wait_until(lambda: GOOD[0] in checkpoints(lab), "a checkpoint of the arm to be cancelled")
+    cluster("scancel", job)
+    wait_until(lambda: stands(lab)[GOOD[0]].startswith("failed"), "the arm that was cancelled")
+    assert "is CANCELLED; the same command goes on" in stands(lab)[GOOD[0]]
+    log = work_of(lab) / f"{GOOD[0]}.log"
+    assert "error: stopped by SIGTERM: training is kept" in log.read_text()
+    assert stands(lab)[GOOD[1]].startswith(("running", "done"))
+    begun = head(lab)
+    # The study goes on where it was begun, and as it was then.
+    lab("git", "commit", "--quiet", "--allow-empty", "-m", "meanwhile")
+    assert "1 arms, 2 at once" in lab(*RUN)
+    lab("git", "checkout", "--quiet", begun.replace("/", ""))
+    assert results(lab) == reference[0]
+    assert "going on from the checkpoint" in log.read_text()
+
+
+def test_a_time_limit_ahead_of_the_end_concerns_one_arm(lab: Clone, cluster: Cluster) -> None:
+    set_up(lab, warning_seconds=90)
+    write_study(lab, RATES, ENDLESS, 1)
+    with start(lab) as process:
         wait_until(lambda: checkpoints(lab) == sorted(GOOD), "a checkpoint of both arms")
         process.kill()
-    cluster("scancel", job_of(lab, GOOD[0])[0])
-    wait_until(lambda: stands(lab)[GOOD[0]].startswith("failed"), "the arm that was cancelled")
-    assert "is CANCELLED: error: stopped by SIGTERM: training is kept" in stands(lab)[GOOD[0]]
-    assert stands(lab)[GOOD[1]].startswith(("running", "done"))
-    assert "1 arms, 2 at once" in lab(*RUN)
-    assert results(lab) == reference[0]
-    assert "going on from the checkpoint" in (work_of(lab) / f"{GOOD[0]}.log").read_text()
-
-
-def test_a_time_limit_ahead_of_the_end(lab: Clone, cluster: Cluster) -> None:
-    set_up(lab, warning_seconds=90)
-    write_study(lab, RATES[:1], 1000, 1)
-    name = "demo-resnet18-sgd-s3"
-    with start(lab) as process:
-        wait_until(lambda: checkpoints(lab) == [name], "a checkpoint")
-        job, _ = job_of(lab, name)
-        # SLURM looks twice a minute, and then says that there is little time left.
-        cluster("scontrol", "update", f"jobid={job}", "TimeLimit=2")
-        log = work_of(lab) / f"{name}.log"
-        start_again(lab, cluster, name, job, "TimeLimit=30")
-        printed, _ = process.communicate()
-        assert process.returncode == 0, printed + log.read_text()
-    _, _, first, second = re.split("^--- ", log.read_text(), flags=re.MULTILINE)
+    # The last of the array, whose job has the number of the whole.
+    hit = max(running(lab), key=lambda name: int(running(lab)[name][0].rpartition("_")[2]))
+    (other,) = set(GOOD) - {hit}
+    # SLURM looks twice a minute, and then says that there is little time left.
+    cluster("scontrol", "update", f"jobid={running(lab)[hit][0]}", "TimeLimit=2")
+    start_again(lab, cluster, hit, "TimeLimit=30")
+    log = work_of(lab) / f"{hit}.log"
+    wait_until(lambda: "going on from the checkpoint" in log.read_text(), "a second attempt")
+    first, second = re.split("^--- ", log.read_text(), flags=re.MULTILINE)[-2:]
     assert "stopped by SIGTERM: training is kept" in first
     assert "going on from the checkpoint" in second
-
-
-def test_cancelling_cancels_all(lab: Clone, cluster: Cluster) -> None:
-    with start(lab) as process:
-        wait_until(lambda: checkpoints(lab), "a checkpoint")
-        process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate()
-        assert "the jobs go on" in printed
+    assert (work_of(lab) / f"{other}.log").read_text().count("stopped by SIGTERM") == 0
+    assert set(running(lab)) == set(GOOD)
     assert "2 jobs of" in lab(sys.executable, "-m", "study", "cancel", STUDY)
     wait_until(lambda: not cluster("squeue", "--noheader"), "an empty queue")
     assert all(state.startswith("failed") for state in stands(lab).values())
+
+
+def test_what_arms_share_is_not_computed_by_all_of_them(lab: Clone) -> None:
+    lab.environment["AL_LAB_CIFAR10"] = str(lab.folder / "nowhere")
+    study = yaml.safe_load(lab.read(STUDY)) | {"protocol": "cpu_study", "arms": {"optim": ["sgd", "adam"]}}
+    (lab.folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False))
+    printed = lab(*RUN, fails=True)
+    assert "2 of 2 arms failed" in printed
+    assert printed.count("error: what it shares with other arms was not computed: ") == 2
+    log = work_of(lab) / "cpu_study-resnet18-sgd-s3.log"
+    assert printed.count(f"{log} says why") == 2
+    assert "error: AL_LAB_CIFAR10 = " in log.read_text()
+
+
+def test_a_store_that_goes_down_during_the_push(lab: Clone, store: "Store", reference) -> None:
+    store.start()
+    with start(lab) as process:
+        wait_until(store.objects, "a first object in the store")
+        store.stop()
+        printed, _ = process.communicate()
+        assert process.returncode, printed
+    missing = sorted(set(GOOD) - set(names(lab)))
+    assert f"{len(missing)} of 2 arms failed" in printed
+    assert "ended with status" in printed or "failed to transfer" in printed
+    # A new one, which has nothing of the old.
+    store.start()
+    lab(*RUN)
+    assert results(lab) == reference[0]
+    for name in GOOD:
+        assert (work_of(lab) / f"{name}.log").read_text().count("cycle 1: 30 labels, test accuracy") == 1
+    # A clone elsewhere, with a cache of its own, computes nothing.
+    elsewhere = lab.beside("elsewhere")
+    store.use(elsewhere)
+    elsewhere("dvc", "exp", "pull", "--run-cache", "origin", missing[0])
+    elsewhere("dvc", "exp", "apply", missing[0])
+    assert "Running stage" not in elsewhere("dvc", "repro")
+    assert elsewhere.results() == reference[0][missing[0]]
+    # Nor where only the run-cache knows what was computed.
+    (elsewhere.folder / "dvc.lock").unlink()
+    printed = elsewhere("dvc", "repro", "cycle@1")
+    assert "Stage 'cycle@1' is cached" in printed
+    assert "Running stage" not in printed
 
 
 @pytest.fixture
@@ -192,59 +240,43 @@ def store(lab: Clone) -> Iterator["Store"]:
 class Store:
     """moto's server with one bucket, of which a laboratory is told."""
 
-    port = 16830
-
     def __init__(self, lab: Clone) -> None:
         self.process = None
-        lab.environment |= {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_MAX_ATTEMPTS": "1"}
+        self.port = slurm_cluster.free_port()
+        keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
+        lab.environment |= {**keys, "AWS_MAX_ATTEMPTS": "1"}
         self.use(lab)
-
-    def use(self, clone: Clone) -> None:
-        clone("dvc", "remote", "add", "--local", "--default", "store", "s3://laboratory/cache")
-        clone("dvc", "remote", "modify", "--local", "store", "endpointurl", f"http://127.0.0.1:{self.port}")
-
-    def start(self) -> None:
-        command = ["moto_server", "-H", "127.0.0.1", "-p", str(self.port)]
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, env={**os.environ, "PATH": path}, **silent)
-        client = boto3.client(
+        self.client = boto3.client(
             "s3",
-            endpoint_url=f"http://127.0.0.1:{self.port}",
+            endpoint_url=self.url,
             region_name="us-east-1",
             aws_access_key_id="any",
             aws_secret_access_key="any",
         )
 
-        def answers() -> bool:
-            try:
-                return bool(client.create_bucket(Bucket="laboratory"))
-            except botocore.exceptions.EndpointConnectionError:
-                return False
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
-        wait_until(answers, "moto's server")
+    def use(self, clone: Clone) -> None:
+        clone("dvc", "remote", "add", "--local", "--default", "store", "s3://laboratory/cache")
+        clone("dvc", "remote", "modify", "--local", "store", "endpointurl", self.url)
+
+    def start(self) -> None:
+        command = [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(self._has_bucket, "moto's server")
 
     def stop(self) -> None:
         if self.process:
-            self.process.terminate()
+            self.process.kill()
             self.process.wait()
 
+    def objects(self) -> int:
+        return self.client.list_objects_v2(Bucket="laboratory")["KeyCount"]
 
-def test_a_store_that_is_down_during_the_push(lab: Clone, store: Store, reference, tmp_path: Path) -> None:
-    printed = lab(*RUN, fails=True)
-    assert "2 of 2 arms failed" in printed
-    assert "ERROR: " in printed
-    assert names(lab) == []
-    store.start()
-    lab(*RUN)
-    assert results(lab) == reference[0]
-    for name in GOOD:
-        assert (work_of(lab) / f"{name}.log").read_text().count("cycle 1: 30 labels, test accuracy") == 1
-    # A clone elsewhere, with a cache of its own, computes nothing.
-    elsewhere = lab.beside("elsewhere")
-    store.use(elsewhere)
-    elsewhere("dvc", "exp", "pull", "--run-cache", "origin", GOOD[0])
-    elsewhere("dvc", "exp", "apply", GOOD[0])
-    assert "Running stage" not in elsewhere("dvc", "repro")
-    assert elsewhere.results() == reference[0][GOOD[0]]
-    assert len(list((elsewhere.folder / ".dvc/cache/runs").rglob("*"))) > 0
+    def _has_bucket(self) -> bool:
+        try:
+            return bool(self.client.create_bucket(Bucket="laboratory"))
+        except botocore.exceptions.EndpointConnectionError:
+            return False
