@@ -36,37 +36,39 @@ def main() -> None:
     arms = {arm.name: arm for arm in plan.read(arguments.study, git("show", f"{arguments.revision}:params.yaml"))}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
-    prefix = arms[arguments.name].prefix
-    if not arguments.prefix and not folders.prefix_mark(arguments.work, prefix, arguments.revision).exists():
-        # Arms that all compute it at the same moment collide in the cache.
-        first = next(arm.name for arm in arms.values() if arm.prefix == prefix)
-        raise BadInput(f"what it shares with other arms was not computed: {arguments.work / first}.log says why")
     if os.getpgrp() != os.getpid():
         # A group of its own: what stops this arm stops nothing beside it.
         os.setpgid(0, 0)
     die_with_parent()
     signal.signal(signal.SIGTERM, _stop_all)
-    run(arms[arguments.name], arguments.revision, arguments.work, arguments.prefix)
+    arm = arms[arguments.name]
+    first = next(name for name, other in arms.items() if other.prefix == arm.prefix)
+    run(arm, first, arguments.revision, arguments.work, arguments.prefix)
 
 
-def run(arm: plan.Arm, revision: str, work: Path, is_prefix: bool = False) -> None:
+def run(arm: plan.Arm, first: str, revision: str, work: Path, is_prefix: bool = False) -> None:
     """Run an arm and push its experiment to the current repository.
 
     Args:
+        first: the first arm that shares data and first set with it.
         is_prefix: end after the cold start; the arm goes on in the same clone.
 
     Raises:
-        BadInput: a step failed; its own output says why.
+        BadInput: a step failed, and its own output says why; or what it shares was not computed.
     """
     repository = Path(git("rev-parse", "--show-toplevel"))
     work.mkdir(parents=True, exist_ok=True)
     with open(work / f"{arm.name}.lock", "w") as lock:
         # Held by DVC too: where this process alone was killed, the next one waits for what is left of it.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        mark = folders.prefix_mark(work, arm.prefix, revision)
         with folders.saying(work, arm.name):
+            if not is_prefix and not mark.exists():
+                # Arms that all compute it at the same moment collide in the cache.
+                raise BadInput(f"what it shares with other arms was not computed: {work / first}.log says why")
             _run(arm, repository, revision, work, is_prefix, lock.fileno())
             if is_prefix:
-                folders.prefix_mark(work, arm.prefix, revision).touch()
+                mark.touch()
 
 
 def _run(arm: plan.Arm, repository: Path, revision: str, work: Path, is_prefix: bool, lock: int) -> None:
