@@ -33,7 +33,14 @@ LIBRARIES = [
 ]
 
 
+# What a stage inherits.
+ON_SIGTERM = signal.getsignal(signal.SIGTERM)
+
+
 def main() -> None:
+    # A cluster that ends a job tells every process of it. The stages have to keep their training then, and to do so
+    # in peace: with this process they would end.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     path = Path(sys.argv[1])
     # Held until this process ends: of two that start at once, one goes on.
     lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
@@ -124,6 +131,7 @@ def _become_stage(request: dict, streams: list[int], connection: socket.socket) 
     """In the forked process: take over streams, folder, environment and arguments, run the stage and exit."""
     status = 1
     try:
+        signal.signal(signal.SIGTERM, ON_SIGTERM)
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         # The kernel kills this process when the other end closes, even while its parent is busy importing.

@@ -135,6 +135,26 @@ def test_signals_reach_the_stage(stage, number: signal.Signals) -> None:
     assert process.wait(10) == 5
 
 
+def test_a_stage_ends_in_peace_where_every_process_is_told_to(stage) -> None:
+    process = stage(
+        "import os, signal, sys, time",
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), print('training is kept'), sys.exit(5)))",
+        "print(os.getppid(), os.getpid(), flush=True)",
+        "time.sleep(60)",
+    )
+    warm_process, pid = map(int, process.stdout.readline().split())
+    assert "stages.warm" in parent_of(pid)
+    for number in (warm_process, pid, process.pid):  # as a cluster does that cancels a job
+        os.kill(number, signal.SIGTERM)
+    assert process.communicate()[0] == "training is kept\n"
+    assert process.returncode == 5
+    # A stage that does not listen for it is ended by it, as ever.
+    process = stage("import time; print('ready', flush=True); time.sleep(60)")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == -signal.SIGTERM
+
+
 def test_a_signal_that_the_caller_ignores_is_ignored(stage) -> None:
     stage("").communicate()  # its process ignores nothing, and is not the one to fork the next
     process = stage(
