@@ -72,13 +72,13 @@ def _run(arguments: Namespace) -> None:
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
     if cluster:
         print(f"{cluster.arms_at_once} at once on SLURM", flush=True)
-        with folders.in_use(study, revision):
+        with folders.in_use(study):
             failed = slurm.run(study, arms, revision, cluster, _Live(study, arms).show)
     else:
         jobs = arguments.jobs or local.default_jobs()
         print(f"{jobs} at once", flush=True)
         waiting = [arm for arm in arms if arm.name not in finished]
-        with folders.in_use(study, revision):
+        with folders.in_use(study):
             failed = local.run(study, waiting, revision, jobs, _Live(study, waiting, _work_of(waiting)).show)
     if failed:
         reasons = [f"  {name}: {reason}" for name, reason in failed.items()]

@@ -68,9 +68,14 @@ def revision_of(work: Path) -> str | None:
     return revision
 
 
+def keep_revision(work: Path, revision: str) -> None:
+    """Keep the revision that a study is run at."""
+    (work / "revision").write_text(revision)
+
+
 @contextmanager
-def in_use(study: Path, revision: str) -> Iterator[None]:
-    """Be the only one that runs a study, and keep the revision that it is run at.
+def in_use(study: Path) -> Iterator[None]:
+    """Be the only one that runs a study.
 
     Raises:
         BadInput: another process does.
@@ -81,7 +86,6 @@ def in_use(study: Path, revision: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{study} is being run already, by another process") from None
-        (of(study) / "revision").write_text(revision)
         yield
 
 

@@ -60,6 +60,7 @@ def run(
         Interrupted: SIGINT or SIGTERM; the running arms have kept their training.
     """
     interruption = Interruption().listen()
+    folders.keep_revision(folders.of(study), revision)
     # Once, ahead of all: arms that download, prepare or draw a first set at the same moment collide in the cache.
     first = list({arm.prefix: arm for arm in reversed(arms)}.values())
     if arms:

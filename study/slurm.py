@@ -111,6 +111,7 @@ def run(
             f"arms of {study} are in the queue at {others.pop()[:9]}, and this would run {revision[:9]}: wait for "
             f"them, or python -m study cancel {study}"
         )
+    folders.keep_revision(work, revision)
     found = survey(arms, experiments.finished(arms).get(revision, {}), work, jobs_of(work, revision))
     missing = [arm for arm in arms if found[arm.name].stand != Stand.DONE and found[arm.name].job is None]
     if missing:
