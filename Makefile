@@ -21,11 +21,11 @@ demo: env
 	@dvc exp remove --quiet demo-sgd demo-adam 2>/dev/null || true
 	$(DEMO) --name demo-sgd -S optim=sgd
 	$(DEMO) --name demo-adam -S optim=adam
-	python -m stages.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png
+	python -m lab.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png
 	@echo "Page, opens without internet:"
 	@dvc plots diff demo-sgd demo-adam --out plots/demo
-	python -m study run studies/digits/study.yaml
-	python -m study report studies/digits/study.yaml
+	python -m lab.study run studies/digits/study.yaml
+	python -m lab.study report studies/digits/study.yaml
 	@echo "Digits: they show how the laboratory works, not which optimizer is better on CIFAR-10."
 
 ## env: the environment, and a page for `dvc plots` that opens without internet
@@ -36,7 +36,7 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv $(ENV)
 	@echo "Installing about 6 GB, PyTorch for the most part: a few minutes"
 	python -m pip install --quiet --requirement requirements.txt
-	python -m stages.report.offline_page $(PAGE)
+	python -m lab.report.plots_page $(PAGE)
 	dvc config --local plots.html_template ../$(PAGE)
 	mkdir -p $(ENV)/config/git
 	printf '[user]\n\tname = Active-learning laboratory\n\temail = laboratory@example.org\n' > $(ENV)/config/git/config

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from stages.data.prepared import Statistics
-from stages.model.loss_prediction import ranking_loss
+from lab.data.prepared import Statistics
+from lab.model.loss_prediction import ranking_loss
 
 LR = 0.1
 

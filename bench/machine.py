@@ -6,8 +6,9 @@ from time import perf_counter
 import pandas as pd
 import torch
 
-from stages.data import cifar10, prepared
-from stages.training import device as devices
+from lab.data import prepared
+from lab.data.sets import cifar10
+from lab.training import device as devices
 
 FOLDER = Path("bench/data")
 RESULTS = Path("bench/results")

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 
 from bench import machine
-from stages import entry
-from stages.data.prepared import Statistics
-from stages.model import loss_prediction, resnet
-from stages.progress import Progress
-from stages.query.selection import top_k, unlabelled
-from stages.training import device as devices
-from stages.training.batches import Normaliser
-from stages.training.prediction import predict
+from lab.data.prepared import Statistics
+from lab.model import loss_prediction, resnet
+from lab.process import ending as entry
+from lab.process.progress import Progress
+from lab.query.selection import top_k, unlabelled
+from lab.training import device as devices
+from lab.training.batches import Normaliser
+from lab.training.prediction import predict
 
 LABELLED = 1_000
 PART = 10_000

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from bench import baseline
-from stages.data.dataset import Split
-from stages.model import loss_prediction, resnet
-from stages.training import optimizers
-from stages.training import train as training
-from stages.training.batches import Normaliser, TrainingBatches
+from lab.data.dataset import Split
+from lab.model import loss_prediction, resnet
+from lab.training import optimizers
+from lab.training import train as training
+from lab.training.batches import Normaliser, TrainingBatches
 
 SGD = SimpleNamespace(lr=baseline.LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
 

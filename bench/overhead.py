@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from bench import machine
-from stages import entry
+from lab.process import ending as entry
 
 PARTS = ("training_seconds", "evaluation_seconds", "query_seconds")
 

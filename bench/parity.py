@@ -13,14 +13,14 @@ import torch
 from scipy import stats
 
 from bench import baseline, machine, ours
-from stages import entry
-from stages.data import prepared
-from stages.data.dataset import Split
-from stages.model import resnet
-from stages.progress import Progress
-from stages.training import device as devices
-from stages.training.batches import Normaliser
-from stages.training.prediction import predict
+from lab.data import prepared
+from lab.data.dataset import Split
+from lab.model import resnet
+from lab.process import ending as entry
+from lab.process.progress import Progress
+from lab.training import device as devices
+from lab.training.batches import Normaliser
+from lab.training.prediction import predict
 
 LABELS = 1_000
 BATCH_SIZE = 32

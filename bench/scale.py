@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from bench import machine
-from stages import entry
-from study import experiments
-from study.plan import Arm
+from lab.process import ending as entry
+from lab.study import experiments
+from lab.study.plan import Arm
 
 EXPERIMENTS, RUNS, FILES, FILE_SIZE, LARGE = 10_000, 1_000, 10_000, 3_072, 2**30
 

@@ -21,14 +21,14 @@ import pandas as pd
 import torch
 
 from bench import baseline, machine, ours
-from stages import entry
-from stages.data import prepared
-from stages.data.dataset import Split
-from stages.model import resnet
-from stages.training import device as devices
-from stages.training.batches import Normaliser
-from stages.training.prediction import BATCH_SIZE as SCORING_BATCH
-from stages.training.prediction import predict
+from lab.data import prepared
+from lab.data.dataset import Split
+from lab.model import resnet
+from lab.process import ending as entry
+from lab.training import device as devices
+from lab.training.batches import Normaliser
+from lab.training.prediction import BATCH_SIZE as SCORING_BATCH
+from lab.training.prediction import predict
 
 BATCH_SIZE = 128
 WIDTH = 64

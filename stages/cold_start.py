@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from stages import entry, params
-from stages.data import labelled, prepared
-from stages.query.selection import random_subset
-from stages.seeds import Stream, generator_of
+from lab import params
+from lab.data import labelled, prepared
+from lab.process import ending as entry
+from lab.query.selection import random_subset
+from lab.seeds import Stream, generator_of
 
 
 def main() -> None:

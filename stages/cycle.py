@@ -13,23 +13,24 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stages import entry, params
-from stages.data import labelled, prepared
-from stages.data.dataset import Split
-from stages.data.files import write_json
-from stages.interruption import Interruption
-from stages.model import loss_prediction, resnet
-from stages.progress import Progress
-from stages.query.ranking import RankQuality, cross_entropy, rank_quality
-from stages.query.selection import random_subset, top_k, unlabelled
-from stages.query.strategies import STRATEGIES, Candidates
-from stages.seeds import Stream, generator_of, seed_of
-from stages.training import device as devices
-from stages.training import optimizers
-from stages.training.batches import Normaliser, TrainingBatches
-from stages.training.checkpoint import Checkpoint, key_of, scratch_folder
-from stages.training.prediction import BATCH_SIZE, Predictions, predict
-from stages.training.train import Diverged, Spent, train
+from lab import params
+from lab.data import labelled, prepared
+from lab.data.dataset import Split
+from lab.data.files import write_json
+from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
+from lab.model import loss_prediction, resnet
+from lab.process import ending as entry
+from lab.process.interruption import Interruption
+from lab.process.progress import Progress
+from lab.query.selection import random_subset, top_k, unlabelled
+from lab.query.strategies import STRATEGIES, Candidates
+from lab.seeds import Stream, generator_of, seed_of
+from lab.training import device as devices
+from lab.training import optimizers
+from lab.training.batches import Normaliser, TrainingBatches
+from lab.training.checkpoint import Checkpoint, key_of, scratch_folder
+from lab.training.prediction import BATCH_SIZE, Predictions, predict
+from lab.training.train import Diverged, Spent, train
 
 RESULTS = Path("metrics/cycles")
 COSTS = Path("metrics/costs")

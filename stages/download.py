@@ -1,7 +1,8 @@
 """Fetch the data set's raw files, checksums verified: python -m stages.download"""
 
-from stages import entry, params
-from stages.data.sources import DATASETS, RAW
+from lab import params
+from lab.data.sources import DATASETS, RAW
+from lab.process import ending as entry
 
 
 def main() -> None:

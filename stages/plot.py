@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import entry, params
-from stages.report.figures import draw_curve
+from lab import params
+from lab.process import ending as entry
+from lab.report.curve import draw_curve
 
 CURVE = Path("plots/curve.csv")
 FIGURES = {

@@ -1,8 +1,9 @@
 """Turn raw files into uint8 arrays and channel statistics: python -m stages.prepare"""
 
-from stages import entry, params
-from stages.data import prepared
-from stages.data.sources import DATASETS, RAW
+from lab import params
+from lab.data import prepared
+from lab.data.sources import DATASETS, RAW
+from lab.process import ending as entry
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import entry, params
-from stages.data import labelled
-from stages.data.files import write_json, write_text
-from stages.report import measures
+from lab import params
+from lab.data import labelled
+from lab.data.files import write_json, write_text
+from lab.measures import budget as measures
+from lab.process import ending as entry
 
 RESULTS, COSTS = Path("metrics/cycles"), Path("metrics/costs")
 SUMMARY, COSTS_SUMMARY = Path("metrics/summary.json"), Path("metrics/costs.json")

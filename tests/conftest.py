@@ -13,8 +13,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
-from stages.data import labelled, prepared
-from stages.data.dataset import Dataset, Split
+from lab.data import labelled, prepared
+from lab.data.dataset import Dataset, Split
 
 # Timings vary with the machine, and a slow example is no wrong one. A folder that the examples of a test
 # share is safe here: each example writes what it reads.

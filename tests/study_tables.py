@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from study.claims import PARAMETERS
+from lab.report.claims import PARAMETERS
 
 LABELS = [1000 * number for number in range(1, 11)]
 

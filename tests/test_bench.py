@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import machine, ours, parity, speed
-from stages.data.cifar10 import VARIABLE
+from lab.data.sets.cifar10 import VARIABLE
 
 needs_cifar = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no CIFAR-10")
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from stages.entry import BadInput
-from stages.interruption import Interrupted, Interruption
-from stages.training import checkpoint as checkpoints
-from stages.training import device as devices
-from stages.training.checkpoint import Checkpoint, key_of, scratch_folder
+from lab.process.ending import BadInput
+from lab.process.interruption import Interrupted, Interruption
+from lab.training import checkpoint as checkpoints
+from lab.training import device as devices
+from lab.training.checkpoint import Checkpoint, key_of, scratch_folder
 from tests.test_precision import CPU, Small
 from tests.test_training import fit, same
 
@@ -193,7 +193,7 @@ def test_the_key_tells_code_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     keys = []
     for text in ("one", "another"):
         file.write_text(text)
-        monkeypatch.setattr("stages.training.batches.__file__", str(file))
+        monkeypatch.setattr("lab.training.batches.__file__", str(file))
         keys.append(key_of({}, {}, []))
     assert keys[0] != keys[1]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.check import POOL_SIZES
-from stages.data import cifar10, prepared
+from lab.data import prepared
+from lab.data.sets import cifar10
+from lab.process.check import POOL_SIZES
 from tests.conftest import Clone, cycles
 
 pytestmark = pytest.mark.skipif(

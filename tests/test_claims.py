@@ -6,9 +6,9 @@ from functools import cache
 import pandas as pd
 import pytest
 
-from study import claims
-from study.claims import ARCHITECTURES, OPTIMIZERS, Part, Verdict
-from study.statistics import Estimate, widened
+from lab.report import claims
+from lab.report.claims import ARCHITECTURES, OPTIMIZERS, Part, Verdict
+from lab.report.statistics import Estimate, widened
 from tests.study_tables import line, tidy_of
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lab.data import labelled, prepared
+from lab.model.resnet import ARCHITECTURES
+from lab.process.ending import BadInput
+from lab.process.interruption import Interrupted, Interruption
+from lab.query.strategies import STRATEGIES
+from lab.training.optimizers import OPTIMIZERS
 from stages import cycle
-from stages.data import labelled, prepared
-from stages.entry import BadInput
-from stages.interruption import Interrupted, Interruption
-from stages.model.resnet import ARCHITECTURES
-from stages.query.strategies import STRATEGIES
-from stages.training.optimizers import OPTIMIZERS
 from tests.conftest import CLASSES, POOL_SIZE, TEST_SIZE, make_laboratory, read_params, write_params
 from tests.test_checkpoint import StopAfter
 

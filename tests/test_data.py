@@ -9,10 +9,11 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from stages.check import POOL_SIZES
-from stages.data import cifar10, digits, files, prepared
-from stages.data.dataset import Dataset, Split
-from stages.entry import BadInput
+from lab.data import files, prepared
+from lab.data.dataset import Dataset, Split
+from lab.data.sets import cifar10, digits
+from lab.process.check import POOL_SIZES
+from lab.process.ending import BadInput
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ STAGES = {
 
 def module_of(stage: dict) -> Path:
     """The file of the module that the stage's command runs, after the check."""
-    return Path("stages") / (re.match(r"exec python -m stages.launch (\w+)", stage["cmd"])[1] + ".py")
+    return Path("stages") / (re.match(r"exec python -m lab.process.launch (\w+)", stage["cmd"])[1] + ".py")
 
 
 def imports_of(file: Path) -> set[Path]:

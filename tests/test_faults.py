@@ -24,7 +24,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages import entry
+from lab.process import ending as entry
 from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone, cycles
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="kills and mounts as on Linux")]
@@ -137,8 +137,8 @@ def test_sigkill_of_dvc_alone_leaves_no_orphan(clone: Clone, unbroken: dict, she
 
 def test_sigkill_of_the_stage_alone(clone: Clone, unbroken: dict) -> None:
     with running(clone, until="launch cycle 0") as process:
-        launcher = next(p for p in stages_of(clone) if "stages.launch" in p.cmdline())
-        next(p for p in stages_of(clone) if "stages.warm" in p.cmdline() and p != launcher).kill()
+        launcher = next(p for p in stages_of(clone) if "lab.process.launch" in p.cmdline())
+        next(p for p in stages_of(clone) if "lab.process.warm" in p.cmdline() and p != launcher).kill()
         printed = process.stdout.read()
     assert process.returncode != 0
     assert "error: the stage was killed (SIGKILL)" in printed
@@ -208,7 +208,7 @@ def test_a_full_cache_is_an_error_and_the_run_completes_later(finished: Clone, t
         make_room(disk)
         fresh("dvc", "repro")
         assert fresh.results() == finished.results()
-        assert "all are intact" in fresh("python", "-m", "stages.verify")
+        assert "all are intact" in fresh("python", "-m", "lab.verify")
 
 
 @can_mount
@@ -247,12 +247,12 @@ def test_a_flipped_byte_in_the_cache_is_found_and_repaired(clone: Clone) -> None
     for output in ("data/labelled/1.csv", "metrics/costs/0.json"):
         flip_a_byte(clone, output)
     assert "up to date" in clone("dvc", "status"), "DVC trusts them"
-    printed = clone("python", "-m", "stages.verify", "kept", fails=True)
+    printed = clone("python", "-m", "lab.verify", "kept", fails=True)
     for revision, output in product(("workspace", "kept"), ("data/labelled/1.csv", "metrics/costs/0.json")):
         assert f"{revision}: {output} was changed in the cache" in printed
     for repair in repairs(printed):
         clone("sh", "-c", repair)
-    assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
+    assert "all are intact" in clone("python", "-m", "lab.verify", "kept")
     assert clone.output_hashes() == before, "the copies in the workspace were right"
 
     # Nowhere else is a copy: it is computed again, in the workspace or for the experiment alone.
@@ -260,11 +260,11 @@ def test_a_flipped_byte_in_the_cache_is_found_and_repaired(clone: Clone) -> None
     for revision in ("workspace", "kept"):
         (clone.folder / "data/labelled/1.csv").unlink()
         flip_a_byte(clone, "data/labelled/1.csv")
-        here, there = repairs(clone("python", "-m", "stages.verify", "kept", fails=True))
+        here, there = repairs(clone("python", "-m", "lab.verify", "kept", fails=True))
         assert "git worktree" in there
         assert "git worktree" not in here
         clone("sh", "-c", here if revision == "workspace" else there)
-        assert "all are intact" in clone("python", "-m", "stages.verify", "kept")
+        assert "all are intact" in clone("python", "-m", "lab.verify", "kept")
         assert clone.results() == before
 
 
@@ -272,9 +272,9 @@ def test_runs_from_different_first_sets_are_told_apart(clone: Clone) -> None:
     clone("git", "checkout", "--quiet", "params.yaml")
     clone("dvc", "exp", "run", "--quiet", "--name", "one", *SETTINGS)
     clone("dvc", "exp", "run", "--quiet", "--name", "other", "-S", "cold_start_seed=1", "-S", cycles(1))
-    printed = clone("python", "-m", "stages.verify", "one", "other", fails=True)
+    printed = clone("python", "-m", "lab.verify", "one", "other", fails=True)
     assert "the first labelled sets differ, so that these runs cannot be compared: one " in printed
-    assert "all are intact" in clone("python", "-m", "stages.verify", "one")
+    assert "all are intact" in clone("python", "-m", "lab.verify", "one")
 
 
 def test_a_stale_lock_of_dvc_is_passed(clone: Clone, unbroken: dict) -> None:
@@ -361,7 +361,7 @@ def test_bad_params_are_refused_and_touch_nothing(finished: Clone, path: tuple, 
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     before = times_of_outputs(folder)
     done = subprocess.run(
-        [sys.executable, "-m", "stages.launch", "cold_start"],
+        [sys.executable, "-m", "lab.process.launch", "cold_start"],
         cwd=folder,
         env=finished.environment,
         text=True,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.data import labelled
-from stages.entry import BadInput
+from lab.data import labelled
+from lab.process.ending import BadInput
 
 POOL_SIZE = 1000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import launch, warm
+from lab.process import launch, warm
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
@@ -32,7 +32,7 @@ def stage(tmp_path: Path):
         # Tests that run in the background of a shell ignore SIGINT, and so would what they start.
         options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         return subprocess.Popen(
-            [sys.executable, "-m", "stages.launch", "toy", *arguments],
+            [sys.executable, "-m", "lab.process.launch", "toy", *arguments],
             cwd=tmp_path,
             text=True,
             stdin=subprocess.PIPE,
@@ -73,7 +73,7 @@ def test_arguments_streams_folder_environment_and_status_are_those_of_the_caller
 def test_stages_are_forked_from_one_process_and_run_the_code_on_disk(stage) -> None:
     process = stage("import os; print(os.getpid(), os.getppid()); input()")
     pid, warm_pid = process.stdout.readline().split()
-    assert "stages.warm" in parent_of(int(pid))
+    assert "lab.process.warm" in parent_of(int(pid))
     process.communicate("\n")
     assert stage("import os; print('changed', os.getppid())").communicate()[0].split() == ["changed", warm_pid]
 
@@ -143,7 +143,7 @@ def test_a_stage_ends_in_peace_where_every_process_is_told_to(stage) -> None:
         "time.sleep(60)",
     )
     warm_process, pid = map(int, process.stdout.readline().split())
-    assert "stages.warm" in parent_of(pid)
+    assert "lab.process.warm" in parent_of(pid)
     for number in (warm_process, pid, process.pid):  # as a cluster does that cancels a job
         os.kill(number, signal.SIGTERM)
     assert process.communicate()[0] == "training is kept\n"
@@ -201,7 +201,7 @@ def test_callers_that_are_killed_leave_another_stage_alone(stage) -> None:
 def test_the_caller_does_not_outlive_its_own_parent(stage, tmp_path: Path) -> None:
     stage("").communicate()
     (tmp_path / "stages" / "toy.py").write_text("import time; print('ready', flush=True); time.sleep(60)")
-    command = [sys.executable, "-m", "stages.launch", "toy"]
+    command = [sys.executable, "-m", "lab.process.launch", "toy"]
     parent = f"import subprocess; subprocess.run({command})"
     with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == "ready\n"

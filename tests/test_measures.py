@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.report.measures import area_under_budget_curve, label_efficiency, labels_to_reach
+from lab.measures.budget import area_under_budget_curve, label_efficiency, labels_to_reach
 
 LABELS = [1000, 2000, 3000]
 ACCURACY = [0.5, 0.6, 0.8]

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from stages.model import loss_prediction, resnet
-from stages.model.loss_prediction import LossPrediction, ranking_loss
+from lab.model import loss_prediction, resnet
+from lab.model.loss_prediction import LossPrediction, ranking_loss
 
 # Weights, biases, and two a channel of each batch norm, counted by torchvision's own models with the
 # first convolution at 3×3 and ten outputs.

@@ -9,11 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import check, params
-from stages.data.sources import DATASETS
-from stages.model.resnet import ARCHITECTURES
-from stages.query.strategies import STRATEGIES
-from stages.training.optimizers import OPTIMIZERS
+from lab import params
+from lab.data.sources import DATASETS
+from lab.model.resnet import ARCHITECTURES
+from lab.process import check
+from lab.query.strategies import STRATEGIES
+from lab.training.optimizers import OPTIMIZERS
 
 SHIPPED = (Path(__file__).parent.parent / "params.yaml").read_text()
 

@@ -9,7 +9,8 @@ import dvc.api
 import pandas as pd
 import pytest
 
-from stages.report import compare, offline_page
+from lab.report import compare
+from lab.report import plots_page as offline_page
 from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone, cycles
 
 SMALL = {
@@ -187,7 +188,7 @@ def test_a_killed_run_goes_on_at_its_cycle_with_the_same_results(
     clone("dvc", "exp", "run", *settings(2))
     (fresh.folder / "params.yaml").write_text(clone.read("params.yaml"))
     with fresh.start() as run:
-        while "stages.launch cycle 1" not in run.stdout.readline():
+        while "lab.process.launch cycle 1" not in run.stdout.readline():
             assert run.poll() is None, "it ended before cycle 1"
         os.killpg(run.pid, signal.SIGKILL)
     assert stages_run(fresh("dvc", "repro")) == ["cycle@1", "summarise", "plot"]

@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench import million
-from stages.model import resnet
-from stages.model.convolution import Convolution, by_matmul
-from stages.training import device as devices
-from stages.training.batches import Normaliser
-from stages.training.prediction import predict
+from lab.model import resnet
+from lab.model.convolution import Convolution, by_matmul
+from lab.training import device as devices
+from lab.training.batches import Normaliser
+from lab.training.prediction import predict
 from tests.conftest import ROOT
 from tests.test_training import STATISTICS, fit, images, same
 
@@ -62,7 +62,7 @@ def test_a_rounded_convolution_is_that_of_rounded_inputs(size: int, stride: int,
 
 def test_only_small_images_in_bfloat16_go_by_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr("stages.model.convolution.by_matmul", lambda *given: taken.append(1) or by_matmul(*given))
+    monkeypatch.setattr("lab.model.convolution.by_matmul", lambda *given: taken.append(1) or by_matmul(*given))
     for precision, pixels in ((torch.bfloat16, 4), (torch.bfloat16, 8), (torch.float32, 4)):
         Convolution(4, 4, 3, 1, precision)(torch.randn(1, 4, pixels, pixels))
     assert taken == [1]
@@ -176,8 +176,8 @@ def test_a_pool_on_disk_does_not_become_resident(tmp_path: Path) -> None:
     million.write_pool(tmp_path / "pool.npy", 40_000)
     script = f"""
 import numpy as np, torch
-from stages.training.device import peak_resident_mb
-from stages.training.prediction import predict
+from lab.training.device import peak_resident_mb
+from lab.training.prediction import predict
 network = torch.nn.Module()
 network.forward = lambda images: (images.mean(dim=(1, 2, 3))[:, None], [])
 normalise = lambda images: images.float()

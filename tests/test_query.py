@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.query.selection import random_subset, top_k, unlabelled
-from stages.query.strategies import STRATEGIES, Candidates
-from stages.training.prediction import Predictions
+from lab.query.selection import random_subset, top_k, unlabelled
+from lab.query.strategies import STRATEGIES, Candidates
+from lab.training.prediction import Predictions
 
 
 def test_top_k_by_hand() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.query.ranking import cross_entropy, rank_quality
+from lab.measures.ranking import cross_entropy, rank_quality
 
 
 def test_pairs_in_the_right_order() -> None:

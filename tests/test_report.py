@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lab.data import labelled
+from lab.data.files import write_json
+from lab.process.ending import BadInput
+from lab.report import compare
 from stages import plot, summarise
-from stages.data import labelled
-from stages.data.files import write_json
-from stages.entry import BadInput
-from stages.report import compare
 from tests.conftest import read_params, write_params
 
 ACCURACY = [0.5, 0.6, 0.8]

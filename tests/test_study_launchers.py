@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.entry import BadInput
-from study import folders, slurm, states
-from study.folders import Word
-from study.states import Job, Stand
+from lab.process.ending import BadInput
+from lab.study.run import folders, slurm, states
+from lab.study.run.folders import Word
+from lab.study.run.states import Job, Stand
 from tests.conftest import ROOT
 
 CLUSTERS = sorted((ROOT / "studies/clusters").glob("*.yaml"))
@@ -77,7 +77,7 @@ def test_every_setting_reaches_sbatch(tmp_path: Path) -> None:
     script = slurm.script(asked, Path("/w/of toy.json")).splitlines()
     assert script[:2] == ["#!/bin/tcsh", "module load python && \\"]
     assert script[2].startswith("exec ")
-    assert script[2].endswith("-m study.task '/w/of toy.json'")
+    assert script[2].endswith("-m lab.study.run.task '/w/of toy.json'")
 
 
 @pytest.mark.parametrize(

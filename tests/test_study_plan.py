@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.entry import BadInput
-from study import estimate, plan
+from lab.process.ending import BadInput
+from lab.study import estimate, plan
 from tests.conftest import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text()

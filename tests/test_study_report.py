@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.entry import BadInput
-from study import anchors, claims, report, tidy
+from lab.process.ending import BadInput
+from lab.report import anchors, claims
+from lab.report import study as report
+from lab.study import table as tidy
 from tests.conftest import ROOT
 from tests.study_tables import line, tidy_of
 

@@ -20,8 +20,8 @@ from tests.conftest import Clone
 
 GOOD = ["demo-resnet18-sgd-lr0.1-s3", "demo-resnet18-sgd-lr0.05-s3"]
 BAD = "demo-resnet18-sgd-lr1e+30-s3"
-RUN = [sys.executable, "-m", "study", "run", "studies/toy/study.yaml", "--jobs", "2"]
-STATUS = [sys.executable, "-m", "study", "status", "studies/toy/study.yaml"]
+RUN = [sys.executable, "-m", "lab.study", "run", "studies/toy/study.yaml", "--jobs", "2"]
+STATUS = [sys.executable, "-m", "lab.study", "status", "studies/toy/study.yaml"]
 
 
 def write_study(clone: Clone, rates: list[float], epochs: int, cycles: int) -> None:
@@ -58,7 +58,7 @@ def test_the_status_names_where_each_arm_stands(study: tuple[Clone, str]) -> Non
     assert [stands[name] for name in GOOD] == [["done", "1", "of", "1"]] * 2
     assert " ".join(stands[BAD]).startswith("failed 0 of 1 error: training diverged")
     assert "0 waiting, 0 running, 2 done, 1 failed, 0 lost" in last
-    assert "0 jobs of" in clone("python", "-m", "study", "cancel", "studies/toy/study.yaml")
+    assert "0 jobs of" in clone("python", "-m", "lab.study", "cancel", "studies/toy/study.yaml")
 
 
 def test_what_is_finished_is_skipped(study: tuple[Clone, str]) -> None:
@@ -77,7 +77,7 @@ def test_every_arm_is_an_experiment_like_any_other(study: tuple[Clone, str]) -> 
     assert "accuracy" in differences["metrics/summary.json"]
     plots = json.loads(clone("dvc", "plots", "diff", "--json", *GOOD))["data"]["plots/curve.csv"]
     assert {row for plot in plots for row in plot["revisions"]} == set(GOOD)
-    assert "all are intact" in clone("python", "-m", "stages.verify", *GOOD)
+    assert "all are intact" in clone("python", "-m", "lab.verify", *GOOD)
 
 
 def test_the_cache_has_all_that_an_arm_computed(study: tuple[Clone, str]) -> None:
@@ -98,7 +98,7 @@ def head(clone: Clone) -> str:
 
 def test_the_report_collects_what_is_finished(study: tuple[Clone, str]) -> None:
     clone, _ = study
-    clone("python", "-m", "study", "report", "studies/toy/study.yaml")
+    clone("python", "-m", "lab.study", "report", "studies/toy/study.yaml")
     table = pd.read_csv(clone.folder / "studies/toy/results/tidy.csv")
     assert table["arm"].tolist() == GOOD
     assert table["labels"].tolist() == [20, 20]
@@ -111,7 +111,7 @@ def test_results_are_reported_after_params_have_changed(study: tuple[Clone, str]
     clone, _ = study
     params = clone.read("params.yaml")
     (clone.folder / "params.yaml").write_text(params.replace("alpha: 0.99", "alpha: 0.9"))
-    assert "report.html" in clone("python", "-m", "study", "report", "studies/toy/study.yaml")
+    assert "report.html" in clone("python", "-m", "lab.study", "report", "studies/toy/study.yaml")
     (clone.folder / "params.yaml").write_text(params)
 
 
@@ -176,7 +176,7 @@ def test_an_arm_is_in_a_store_and_computed_nowhere_else(study: tuple[Clone, str]
     elsewhere("dvc", "exp", "pull", "--run-cache", "origin", name)
     elsewhere("dvc", "exp", "apply", name)
     assert "Running stage" not in elsewhere("dvc", "repro")
-    assert "all are intact" in elsewhere("python", "-m", "stages.verify", name)
+    assert "all are intact" in elsewhere("python", "-m", "lab.verify", name)
     clone("dvc", "remote", "remove", "--local", "store")
     file.write_text(before)
 
@@ -235,4 +235,4 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_goes_on(
     assert names(clone) == sorted(GOOD)
     logs = [clone.read(f".dvc/tmp/study/toy/{name}.log") for name in GOOD]
     assert all("going on from the checkpoint" in log for log in logs)
-    assert "all are intact" in clone("python", "-m", "stages.verify", *GOOD)
+    assert "all are intact" in clone("python", "-m", "lab.verify", *GOOD)

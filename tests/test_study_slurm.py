@@ -23,8 +23,8 @@ pytestmark = [
     pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=f"no SLURM here: {slurm_cluster.why_not()}"),
 ]
 STUDY = "studies/toy/study.yaml"
-STATUS = [sys.executable, "-m", "study", "status", STUDY]
-RUN = [sys.executable, "-m", "study", "run", STUDY, "--slurm", "cluster.yaml"]
+STATUS = [sys.executable, "-m", "lab.study", "status", STUDY]
+RUN = [sys.executable, "-m", "lab.study", "run", STUDY, "--slurm", "cluster.yaml"]
 SETTINGS = {"cpus": 1, "gpus": 1, "memory": "100M", "time_limit": "30", "arms_at_once": 2}
 RATES, EPOCHS, CYCLES = [0.1, 0.05], 150, 2
 ENDLESS = 1_000_000
@@ -72,7 +72,7 @@ def results(clone: Clone) -> dict[str, dict[str, str]]:
 
 
 def table(clone: Clone) -> pd.DataFrame:
-    clone("python", "-m", "study", "report", STUDY)
+    clone("python", "-m", "lab.study", "report", STUDY)
     tidy = pd.read_csv(clone.folder / "studies/toy/results/tidy.csv")
     varying = [name for name in tidy if "seconds" in name or "per_second" in name or "memory" in name]
     return tidy.drop(columns=[*varying, "revision"])
@@ -183,7 +183,7 @@ def test_a_time_limit_ahead_of_the_end_concerns_one_arm(lab: Clone, cluster: Clu
     assert "going on from the checkpoint" in second
     assert (work_of(lab) / f"{other}.log").read_text().count("stopped by SIGTERM") == 0
     assert set(running(lab)) == set(GOOD)
-    assert "2 jobs of" in lab(sys.executable, "-m", "study", "cancel", STUDY)
+    assert "2 jobs of" in lab(sys.executable, "-m", "lab.study", "cancel", STUDY)
     wait_until(lambda: not cluster("squeue", "--noheader"), "an empty queue")
     assert all(state.startswith("failed") for state in stands(lab).values())
 

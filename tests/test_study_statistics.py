@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from study import statistics
+from lab.report import statistics
 from tests.study_tables import line, tidy_of
 
 

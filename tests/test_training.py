@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from stages.data.prepared import Statistics
-from stages.model import loss_prediction, resnet
-from stages.training import optimizers
-from stages.training.batches import Normaliser, TrainingBatches
-from stages.training.checkpoint import Checkpoint
-from stages.training.prediction import predict
-from stages.training.train import Diverged, Epoch, train
+from lab.data.prepared import Statistics
+from lab.model import loss_prediction, resnet
+from lab.training import optimizers
+from lab.training.batches import Normaliser, TrainingBatches
+from lab.training.checkpoint import Checkpoint
+from lab.training.prediction import predict
+from lab.training.train import Diverged, Epoch, train
 
 CPU = torch.device("cpu")
 STATISTICS = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [str(n) for n in range(10)])

@@ -1,4 +1,4 @@
-"""What `stages.verify` finds in objects and labelled-index files; repairs are tested in test_faults.py."""
+"""What `lab.verify` finds in objects and labelled-index files; repairs are tested in test_faults.py."""
 
 import hashlib
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import verify
-from stages.data import labelled
-from stages.verify import Cached
+from lab import verify
+from lab.data import labelled
+from lab.verify import Cached
 
 
 def cached(path: Path, output: str) -> Cached:

@@ -1,0 +1,72 @@
+"""The prepared data set on disk: arrays that can be memory-mapped, and the channel statistics."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.data.dataset import Dataset, Split
+from lab.data.files import write_array, write_json
+
+FOLDER = Path("data/prepared")
+
+
+class Statistics(NamedTuple):
+    """Of the training images, per channel, on the scale 0 … 1. mean, std: float32 (3,)."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    classes: list[str]
+
+
+def write(dataset: Dataset, folder: Path = FOLDER) -> None:
+    """Write images, labels and statistics. Raises ValueError where images and labels do not match."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        if len(split.images) != len(split.labels):
+            raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
+        write_array(folder / f"{name}_images.npy", split.images)
+        write_array(folder / f"{name}_labels.npy", split.labels)
+    mean, std = channel_statistics(dataset.train.images)
+    write_json(
+        folder / "statistics.json",
+        {"mean": mean.tolist(), "std": std.tolist(), "classes": dataset.classes},
+    )
+
+
+def read_split(name: str, folder: Path = FOLDER) -> Split:
+    """``train`` or ``test``. The images stay on disk, memory-mapped; the labels are read."""
+    return Split(
+        np.load(folder / f"{name}_images.npy", mmap_mode="r"),
+        np.load(folder / f"{name}_labels.npy"),
+    )
+
+
+def read_statistics(folder: Path = FOLDER) -> Statistics:
+    values = json.loads((folder / "statistics.json").read_text())
+    return Statistics(
+        np.asarray(values["mean"], dtype=np.float32),
+        np.asarray(values["std"], dtype=np.float32),
+        values["classes"],
+    )
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over all pixels, on the scale 0 … 1.
+
+    From a histogram of the 256 levels: exact, and without a float copy of the images.
+
+    Args:
+        images: uint8 (n, height, width, channels).
+
+    Returns:
+        mean and std, float64 (channels,) each.
+    """
+    levels = np.arange(256) / 255
+    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    variance = (shares * (levels - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.sqrt(variance)

@@ -1,0 +1,118 @@
+"""CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images of 32×32 pixels, 10 classes."""
+
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from gzip import BadGzipFile
+from lzma import LZMAError
+from pathlib import Path
+
+import numpy as np
+
+from lab.data.dataset import Dataset, Split
+from lab.data.files import replaced
+from lab.process.ending import BadInput
+from lab.process.progress import Progress
+
+# Names an archive or a folder already on disk: compute nodes have no internet.
+VARIABLE = "AL_LAB_CIFAR10"
+
+# Outside DVC's outputs, which are removed before a stage runs: fetched once, verified at each use.
+ARCHIVE_FOLDER = Path("data/archive")
+
+
+def fetch(raw: Path) -> None:
+    """Put the seven official files into ``raw/cifar-10-batches-py``, each with its published MD5.
+
+    They come from the archive or folder that the environment variable AL_LAB_CIFAR10 names, else
+    from the internet.
+
+    Raises:
+        BadInput: the source is absent, out of reach, broken, or holds other bytes than the official files.
+    """
+    # Imported here: loading torchvision takes seconds, and the other data sets do without it.
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    checksums = dict(CIFAR10.train_list + CIFAR10.test_list)
+    checksums[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
+    source = _named_source() or _download()
+    folder = raw / CIFAR10.base_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        bar = Progress("CIFAR-10", len(checksums), "files")
+        for name in _copy(source, set(checksums), folder):
+            bar.update()
+            if not check_integrity(folder / name, checksums.pop(name)):
+                raise BadInput(f"{source}: {name} is not the official file, its MD5 differs")
+    except (tarfile.TarError, EOFError, BadGzipFile, LZMAError, zlib.error) as error:
+        raise BadInput(f"{source}: broken or truncated ({error})") from error
+    if checksums:
+        raise BadInput(f"{source}: has no {', '.join(sorted(checksums))}")
+
+
+def read(raw: Path) -> Dataset:
+    """The data set from the files that ``fetch`` left, whose checksums are verified once more."""
+    from torchvision.datasets import CIFAR10
+
+    train, test = (CIFAR10(raw, train=is_train) for is_train in (True, False))
+    return Dataset(
+        Split(train.data, np.asarray(train.targets, dtype=np.int64)),
+        Split(test.data, np.asarray(test.targets, dtype=np.int64)),
+        train.classes,
+    )
+
+
+def _named_source() -> Path | None:
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return None
+    source = Path(named)
+    if not source.is_absolute() or not source.exists():
+        raise BadInput(
+            f"{VARIABLE} = {named!r}: must be the absolute path of an archive (cifar-10-python.tar.gz) "
+            "or of the folder cifar-10-batches-py"
+        )
+    return source
+
+
+def _download() -> Path:
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_url
+
+    try:
+        download_url(CIFAR10.url, ARCHIVE_FOLDER, CIFAR10.filename, CIFAR10.tgz_md5)
+    except RuntimeError as error:
+        raise BadInput(f"{CIFAR10.url}: the download is broken, its MD5 differs; run again") from error
+    except OSError as error:
+        raise BadInput(
+            f"{CIFAR10.url}: cannot be reached ({error}); without internet, name the archive or the unpacked "
+            f"folder in the environment variable {VARIABLE}"
+        ) from error
+    return ARCHIVE_FOLDER / CIFAR10.filename
+
+
+def _copy(source: Path, names: set[str], target: Path) -> Iterator[str]:
+    """Copy the named files out of an archive or a folder, and yield each name once it is there.
+
+    Only the names asked for are written, wherever in an archive they lie: an archive from elsewhere
+    cannot write outside ``target``.
+    """
+    if source.is_dir():
+        nested = source / target.name
+        folder = nested if nested.is_dir() else source
+        for name in sorted(names):
+            if (folder / name).is_file():
+                with open(folder / name, "rb") as file, replaced(target / name) as out:
+                    shutil.copyfileobj(file, out)
+                yield name
+        return
+    with tarfile.open(source) as archive:
+        for member in archive:
+            name = Path(member.name).name
+            if member.isfile() and name in names:
+                with replaced(target / name) as out:
+                    shutil.copyfileobj(archive.extractfile(member), out)
+                yield name

@@ -1,0 +1,41 @@
+"""Arms as processes, each of which leads a group of its own, and their end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SECONDS_TO_STOP = 90
+
+
+def arm_command(study: Path, name: str, revision: str, work: Path) -> list[str]:
+    """The command that runs one arm: the same under every launcher."""
+    return [sys.executable, "-m", "lab.study.run.arm", str(study), name, "--revision", revision, "--work", str(work)]
+
+
+def stop(processes: list[subprocess.Popen]) -> None:
+    """End processes and all that they started, which keep their training."""
+    for process in processes:
+        terminate(process)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    for process in processes:
+        process.wait()
+        while _is_alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def terminate(process: subprocess.Popen) -> None:
+    """Send SIGTERM to a process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
