@@ -1,0 +1,24 @@
+"""What a stage refuses, and why it stops before its end."""
+
+import signal
+
+
+class BadInput(ValueError):
+    """A parameter, file or environment variable that is refused. The message says what to change."""
+
+
+class Diverged(Exception):
+    """Training no longer computes finite numbers. The message says what is not finite, and in which epoch."""
+
+
+class Interrupted(Exception):
+    """A signal asked the process to stop. The message says what is kept.
+
+    Args:
+        number: of the signal.
+        kept: what is not lost.
+    """
+
+    def __init__(self, number: int, kept: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}: {kept}")
+        self.number = number
