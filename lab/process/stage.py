@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab import params
 from lab.host import Host
-from lab.process import check, costs, ending, variables
+from lab.process import check, costs, ending, memory, variables
 from lab.process.interruption import Interruption
 from lab.process.progress import Progress
 
@@ -85,7 +85,9 @@ def _work(stage: str, *arguments: str) -> None:
     importlib.import_module(f"stages.{stage}").main(host, *arguments)
     ending.refuse_a_full_cache(started)
     if host.costs:
-        host.when_safe(lambda: costs.append(int(arguments[0]), host.costs))
+        host.when_safe(
+            lambda: costs.append(int(arguments[0]), host.costs | {"peak_memory_mb": memory.peak_memory_mb()})
+        )
     host.are_safe()
 
 

@@ -31,7 +31,7 @@ USUAL_STRATEGY = "loss_prediction"
 # What other keys of the file set, for all arms.
 NOT_IN_ARMS = {"protocol": "protocol", "dataset": "dataset", "seed": "seeds", "cold_start_seed": "seeds"}
 # Blocks of which an arm reads the one that it chooses.
-CHOSEN = {"optimizers": "optim", "protocols": "protocol"}
+CHOSEN = {block: key for key, block in check.BLOCKS.items()}
 
 
 class _StudyFile(Block):
@@ -88,11 +88,8 @@ def read(path: Path, params_text: str, cycles_text: str) -> list[Arm]:
     """
     try:
         study = validate(_StudyFile, params.read(path))
-        reserved = [
-            f"arms.{key}: set {NOT_IN_ARMS[key]} instead, for all arms" for key in study.arms if key in NOT_IN_ARMS
-        ]
-        if reserved:
-            raise ValueError("\n".join(reserved))
+        if reserved := [key for key in NOT_IN_ARMS if key in study.arms]:
+            raise ValueError("\n".join(f"arms.{key}: set {NOT_IN_ARMS[key]} instead, for all arms" for key in reserved))
     except BadInput:
         raise
     except ValueError as error:
@@ -177,9 +174,7 @@ def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
         block, _, rest = key.partition(".")
         chosen = arm.params.get(CHOSEN.get(block))
         if chosen is not None and rest.partition(".")[0] != chosen:
-            faults.append(
-                f"arms.{key}: several values, of which this arm reads none, since {CHOSEN[block]} = {chosen!r}"
-            )
+            faults.append(f"arms.{key}: several values, none of which this arm reads: its {CHOSEN[block]} = {chosen!r}")
     try:
         check.check(arm.params, {"cycles": cycles.listed(arm.cycles)}, optimizers=has_optimizers)
     except ValueError as error:

@@ -11,7 +11,7 @@ import pandas as pd
 from lab.data import history
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
-from lab.process.costs import COSTS_FILE
+from lab.process.costs import LOG
 from lab.study.experiments import git
 from lab.study.plan import Arm
 from stages.summarise import CURVE
@@ -85,7 +85,7 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
     params = parse(git("show", f"{commit}:{PARAMS_FILE}"))
     hashes = _hashes(git("show", f"{commit}:dvc.lock"))
     # A cycle that was restored and not computed cost nothing, and has no row.
-    costs = pd.read_csv(StringIO(git("show", f"{commit}:{COSTS_FILE}")))
+    costs = pd.read_csv(StringIO(git("show", f"{commit}:{LOG}")))
     costs = costs.drop_duplicates("history", keep="last").drop(columns=["cycle", "labels", "host"])
     chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "dataset", "seed")}
     return (
