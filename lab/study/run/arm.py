@@ -70,12 +70,12 @@ def run(arm: plan.Arm, first: str, revision: str, folder: Path, is_prefix: bool 
             if not is_prefix and not mark.exists():
                 # Arms that compute it at the same moment collide in the cache.
                 raise BadInput(f"its data or first labelled set could not be prepared: see {folder / first}.log")
-            _run(arm, repository, revision, folder / arm.name, is_prefix, lock.fileno())
+            run_steps(arm, repository, revision, folder / arm.name, is_prefix, lock.fileno())
             if is_prefix:
                 mark.touch()
 
 
-def _run(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_prefix: bool, lock: int) -> None:
+def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_prefix: bool, lock: int) -> None:
     ref = reference(arm.name, revision)
     if git("for-each-ref", ref):
         return

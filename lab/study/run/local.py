@@ -62,7 +62,7 @@ def run(
     """
     interruption = Interruption().listen()
     folders.keep_revision(folders.of(study), revision)
-    # One by one, before the arms: downloading, preparing or drawing a first set at the same moment collides in the cache.
+    # One by one, before the arms: what they download, prepare and draw at the same moment collides in the cache.
     first = list({arm.prefix: arm for arm in reversed(arms)}.values())
     if arms:
         print(f"preparing what arms share: data and first labelled sets, {len(first)} in all", flush=True)

@@ -32,7 +32,7 @@ def main() -> None:
     # Checkpoints go into the arm's clone, on the disk that every node sees.
     os.environ.pop("AL_LAB_SCRATCH", None)
     names = submission["elements"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
-    attempt = _Attempt(file.with_suffix(".yaml"), submission["revision"], submission["options"], file.parents[1])
+    attempt = Attempt(file.with_suffix(".yaml"), submission["revision"], submission["options"], file.parents[1])
     failed = [name for name in names if not attempt.run(name)]
     try:
         if failed and attempt.number == WARNING:
@@ -45,7 +45,7 @@ def main() -> None:
         raise
 
 
-class _Attempt:
+class Attempt:
     """Runs arms until a signal comes. number: of that signal, or None."""
 
     def __init__(self, study: Path, revision: str, options: list[str], folder: Path) -> None:
@@ -96,7 +96,7 @@ class _Attempt:
             processes.terminate(self.process)
 
 
-def _requeue(attempt: _Attempt, names: list[str]) -> None:
+def _requeue(attempt: Attempt, names: list[str]) -> None:
     """Put this job back into the queue.
 
     Raises:
