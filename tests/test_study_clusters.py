@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab import params
 from lab.errors import BadInput
 from lab.study.run import cluster, slurm
 from tests.conftest import ROOT
@@ -97,42 +98,44 @@ texts = st.one_of(
 )
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)
 values = st.one_of(scalars, st.lists(texts, max_size=3), st.dictionaries(texts, scalars, max_size=2))
-keys = st.one_of(st.sampled_from(sorted(cluster.Settings.model_fields)), texts)
+changes = st.dictionaries(
+    st.one_of(st.sampled_from(sorted(cluster.Settings.model_fields)), texts), values, min_size=1, max_size=1
+)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    """A good file with one change, one key twice, or a piece of its text cut out and something else put in."""
+    change = draw(changes)
+    kind = draw(st.sampled_from(["change", "twice", "damage"]))
+    text = yaml.safe_dump({**GOOD, "gpus": None, **(change if kind != "damage" else {})}, allow_unicode=True)
+    if kind == "twice":
+        return text + yaml.safe_dump(change, allow_unicode=True)
+    if kind == "damage":
+        start = draw(st.integers(0, len(text)))
+        return text[:start] + draw(texts) + text[start + draw(st.integers(0, 9)) :]
+    return text
 
 
 @settings(max_examples=60)
-@given(keys, values, st.booleans())
-def test_a_generated_file_is_refused_in_one_line_or_does_what_it_says(
-    tmp_path: Path, key: str, value: object, is_twice: bool
-) -> None:
-    changed = {**GOOD, "gpus": None, key: value}
-    text = yaml.safe_dump(changed, allow_unicode=True)
-    if is_twice:
-        text += yaml.safe_dump({key: value}, allow_unicode=True)
+@given(files())
+def test_a_generated_file_is_refused_in_one_line_a_fault_or_does_what_it_says(tmp_path: Path, text: str) -> None:
     try:
         found = read(tmp_path, text)
     except BadInput as error:
-        assert len(str(error).splitlines()) == 1, error
+        faults = str(error).splitlines()
+        assert all(re.match(r"\S*cluster\.yaml\b.*\w", fault) for fault in faults), error
         return
-    assert not is_twice
+    said = params.read(tmp_path / "cluster.yaml")
     command = slurm.command(found, "toy", Path("/w"), 2, None)
-    options = {
-        "partition": "partition",
-        "account": "account",
-        "gpus": "gpus",
-        "gres": "gres",
-        "cpus": "cpus-per-task",
-        "memory": "mem",
-        "time_limit": "time",
-    }
-    for name, option in options.items():
-        said = [word for word in command if word.startswith(f"--{option}=")]
-        assert said == ([] if changed.get(name) is None else [f"--{option}={changed[name]}"])
-    assert f"--array=0-1%{changed['arms_at_once']}" in command
-    assert f"--signal=B:USR2@{changed.get('warning_seconds', 300)}" in command
-    assert set(changed.get("options", [])) <= set(command)
-    lines = slurm.script(found, Path("/w/toy.json")).splitlines()
-    assert lines[0] == f"#!{changed.get('shell', '/bin/bash')}"
-    assert lines[1:-1] == [f"{line} && \\" for line in changed.get("setup", [])]
-    assert shlex.split(lines[-1])[-1] == "/w/toy.json"
+    for option, key in cluster.KEYS.items():
+        expected = f"B:USR2@{said.get(key, 300)}" if option == "signal" else said.get(key)
+        given = [word for word in command if word.startswith(f"--{option}=")]
+        assert given == ([] if expected is None else [f"--{option}={expected}"])
+    assert f"--array=0-1%{said['arms_at_once']}" in command
+    assert set(said.get("options", [])) <= set(command)
+    first, *setup, last = slurm.script(found, Path("/w/toy.json")).splitlines()
+    assert first == f"#!{said.get('shell', '/bin/bash')}"
+    assert setup == [f"{line} && \\" for line in said.get("setup", [])]
+    assert shlex.split(last)[-1] == "/w/toy.json"
     assert found.scratch is None or Path(found.scratch).is_absolute()

@@ -139,12 +139,12 @@ def test_a_study_moves_to_another_disk_by_the_command_of_the_message(
 
 
 def test_cycles_are_counted_without_the_empty_history(tmp_path: Path) -> None:
-    assert folders.cycles_done(tmp_path, "arm") == 0
+    assert folders.cycles_of(tmp_path, "arm") == []
     history = tmp_path / "arm/metrics/history"
     history.mkdir(parents=True)
     for number, count in enumerate([0, 1, 2]):
         (history / f"{number}.json").touch()
-        assert folders.cycles_done(tmp_path, "arm") == count
+        assert len(folders.cycles_of(tmp_path, "arm")) == count
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,17 @@ def test_cycles_are_counted_without_the_empty_history(tmp_path: Path) -> None:
         ("params.yaml", False),
     ],
 )
-def test_an_attempt_that_computed_something_is_worth_another(tmp_path: Path, file: str, has_advanced: bool) -> None:
+def test_an_attempt_that_computed_something_is_worth_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, has_advanced: bool
+) -> None:
+    monkeypatch.setattr(task.signal, "signal", lambda number, handler: None)
     subprocess.run(["git", "init", "--quiet", tmp_path / "arm"], check=True)
     (tmp_path / "arm" / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "arm" / file).touch()
     os.utime(tmp_path / "arm" / file, (0, 0))
     attempt = task.Attempt(Path("study.yaml"), "0" * 40, [], tmp_path)
     assert not attempt.has_advanced("arm"), "an earlier attempt wrote it"
-    (tmp_path / "arm" / file).touch()
+    os.utime(tmp_path / "arm" / file, (attempt.begun, attempt.begun))
     assert attempt.has_advanced("arm") == has_advanced
 
 

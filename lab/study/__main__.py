@@ -9,7 +9,9 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.cycles import CYCLES_FILE
 from lab.errors import BadInput
+from lab.params import PARAMS_FILE
 from lab.process import ending
 from lab.study import experiments, plan
 from lab.study.run import cluster, folders, local, slurm
@@ -54,7 +56,7 @@ def main() -> None:
 
 def _run(arguments: Namespace) -> None:
     study = arguments.study
-    arms = plan.read(study, Path("params.yaml").read_text())
+    arms = _arms(study)
     settings = cluster.read(arguments.slurm) if arguments.slurm else None
     if arguments.dry_run:
         if settings:
@@ -89,8 +91,16 @@ def _run(arguments: Namespace) -> None:
     print(f"{len(arms)} arms are finished. See `dvc exp show`, or `python -m lab.study report {study}`")
 
 
+def _arms(study: Path) -> list[plan.Arm]:
+    try:
+        texts = [file.read_text() for file in (PARAMS_FILE, CYCLES_FILE)]
+    except OSError as error:
+        raise BadInput(f"{error.filename}: {error.strerror}; run studies in the repository's folder") from error
+    return plan.read(study, *texts)
+
+
 def _status(arguments: Namespace) -> None:
-    arms = plan.read(arguments.study, Path("params.yaml").read_text())
+    arms = _arms(arguments.study)
     folder = folders.of(arguments.study)
     found = experiments.finished(arms)
     revision = folders.revision_of(folder) or experiments.newest(found or ["HEAD"])
@@ -109,15 +119,15 @@ def _cancel(arguments: Namespace) -> None:
 
 
 def _cycles(folder: Path, arm: plan.Arm, state: ArmState) -> str:
-    total = len(arm.params["cycles"])
-    return f"{total if state.status == Status.DONE else folders.cycles_done(folder, arm.name)} of {total}"
+    done = arm.cycles if state.status == Status.DONE else len(folders.cycles_of(folder, arm.name))
+    return f"{done} of {arm.cycles}"
 
 
 def _report(arguments: Namespace) -> None:
     from lab.report import study as report
 
     folder = arguments.study.parent / "results"
-    arms = plan.read(arguments.study, Path("params.yaml").read_text())
+    arms = _arms(arguments.study)
     report.write(_tidy(arguments, arms), len(arms), folder)
     print(f"{folder / 'report.html'}: opens without internet; tables and figures are in the same folder")
 
@@ -125,7 +135,7 @@ def _report(arguments: Namespace) -> None:
 def _anchor(arguments: Namespace) -> None:
     from lab.report import anchors
 
-    table = _tidy(arguments, plan.read(arguments.study, Path("params.yaml").read_text()))
+    table = _tidy(arguments, _arms(arguments.study))
     found = anchors.compare(table, arguments.group, anchors.read(), arguments.source, arguments.method)
     shares = ["measured", "deviation", "anchor", "difference"]
     print(found.assign(**(found[shares] * 100).round(1)).to_string(index=False, na_rep="–"))

@@ -54,8 +54,7 @@ def show(arms: list[Arm], jobs: int) -> None:
 
 def on_gpus(arms: list[Arm]) -> Iterator[str]:
     """What the arms would take on one card of each kind, one after the other: a line a card."""
-    protocols = [arm.params["protocols"][arm.params["protocol"]] for arm in arms]
-    if any(item["width"] != GPU_WIDTH or item["training"]["batch_size"] < GPU_BATCH for item in protocols):
+    if any(arm.protocol["width"] != GPU_WIDTH or arm.protocol["training"]["batch_size"] < GPU_BATCH for arm in arms):
         yield f"On a GPU: not known; studies/gpus.csv is about width {GPU_WIDTH} and batches of {GPU_BATCH} or more"
         return
     with open(GPUS, newline="") as file:
@@ -79,8 +78,7 @@ def _seconds(arm: Arm, gpu: Gpu) -> float:
 
 def _measure(arms: list[Arm]) -> None:
     """Have ``estimate`` measure each network of the study once, with a progress bar."""
-    keys = ("arch", "strategy", "protocol", "protocols")
-    networks = {json.dumps([arm.params[key] for key in keys]): arm for arm in arms}
+    networks = {json.dumps([arm.params["arch"], arm.params["strategy"], arm.protocol]): arm for arm in arms}
     progress = Progress("measuring the speed of this machine", len(networks), "networks")
     for arm in networks.values():
         estimate.seconds_of(arm)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from dvc.config import Config
 
+from lab.cycles import CYCLES_FILE
 from lab.errors import BadInput
-from lab.params import parse
+from lab.params import PARAMS_FILE, parse
 from lab.process import ending
 from lab.process.launch import die_with_parent
 from lab.study import plan
@@ -25,7 +26,7 @@ from lab.study.experiments import git, has_settings, identity, reference
 from lab.study.run import folders
 
 # The files that -S changes.
-SETTINGS = ("params.yaml", "cycles.yaml")
+SETTINGS = (str(PARAMS_FILE), str(CYCLES_FILE))
 
 
 def main() -> None:
@@ -36,7 +37,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="the study's folder, which holds the arm's clone")
     parser.add_argument("--prefix", action="store_true", help="run only what arms share: the stages up to cold_start")
     arguments = parser.parse_args()
-    arms = {arm.name: arm for arm in plan.read(arguments.study, git("show", f"{arguments.revision}:params.yaml"))}
+    texts = [git("show", f"{arguments.revision}:{file}") for file in SETTINGS]
+    arms = {arm.name: arm for arm in plan.read(arguments.study, *texts)}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
     if os.getpgrp() != os.getpid():

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from lab.process.schema import Block, Count, validate
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from lab import params
+from lab.errors import BadInput
+from lab.process.schema import Block, Count, validate
 
 # Options of sbatch that are set by keys of the file, and those that are set here.
 KEYS = {
@@ -124,6 +125,10 @@ def read(path: Path) -> Settings:
     """Read the settings of a cluster.
 
     Raises:
-        BadInput: the file is refused; every fault is named.
+        BadInput: the file is refused: one line a fault.
     """
-    return validate(Settings, params.read(path), path)
+    values = params.read(path)
+    try:
+        return validate(Settings, values)
+    except ValueError as error:
+        raise BadInput("\n".join(f"{path}: {fault}" for fault in str(error).splitlines())) from None

@@ -21,7 +21,7 @@ class Display:
 
     def __init__(self, study: Path, arms: list[Arm], operations: dict[str, list[int]] | None = None) -> None:
         self.folder = folders.of(study)
-        self.operations = operations or {arm.name: [0] * len(arm.params["cycles"]) for arm in arms}
+        self.operations = operations or {arm.name: [0] * arm.cycles for arm in arms}
         self.total = sum(map(sum, self.operations.values()))
         self.start = monotonic()
         self.done_at_start = None
@@ -31,7 +31,7 @@ class Display:
     def show(self, state: Snapshot) -> None:
         counts = (len(state.done), len(state.running), len(state.failed))
         waiting = len(self.operations) - sum(counts)
-        cycles = {arm.name: folders.cycles_done(self.folder, arm.name) for arm in state.running}
+        cycles = {arm.name: len(folders.cycles_of(self.folder, arm.name)) for arm in state.running}
         text = "{} done, {} running, {} failed, {} waiting".format(*counts, waiting) + self._time(state, cycles)
         if state.running:
             text += "; cycles done: " + ", ".join(f"{name} {count}" for name, count in cycles.items())

@@ -94,9 +94,9 @@ def in_use(study: Path) -> Iterator[None]:
         yield
 
 
-def cycles_done(folder: Path, name: str) -> int:
-    """How many cycles an arm has finished in its clone. 0.json is there before the first."""
-    return sum(file.name != "0.json" for file in (folder / name / "metrics/history").glob("*.json"))
+def cycles_of(folder: Path, name: str) -> list[Path]:
+    """The history that an arm wrote after each finished cycle, in its clone."""
+    return [file for file in (folder / name / "metrics/history").glob("*.json") if file.name != "0.json"]
 
 
 def last_state_of(folder: Path, name: str) -> LastState | None:

@@ -86,7 +86,7 @@ class Attempt:
         clone = self.folder / name
         if not clone.exists():
             return False
-        files = [*clone.glob("data/*/*"), *clone.glob("metrics/history/*.json"), *clone.glob("scratch/*.pt")]
+        files = [*clone.glob("data/*/*"), *folders.cycles_of(self.folder, name), *clone.glob("scratch/*.pt")]
         is_new = any(file.stat().st_mtime >= self.begun for file in files)
         return is_new or bool(git("for-each-ref", f"refs/exps/*/*/{name}", folder=clone))
 
