@@ -70,7 +70,7 @@ def _run(arguments: Namespace) -> None:
     if settings and settings.scratch:
         folders.link_to_disk(study, Path(settings.scratch))
     revision = experiments.revision_to_run(arms, folders.revision_of(folders.of(study)))
-    finished = experiments.finished(arms).get(revision, {})
+    finished = experiments.finished(arms, revision)
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
     if settings:
         print(f"{settings.arms_at_once} at once on SLURM", flush=True)
@@ -102,9 +102,8 @@ def _arms(study: Path) -> list[plan.Arm]:
 def _status(arguments: Namespace) -> None:
     arms = _arms(arguments.study)
     folder = folders.of(arguments.study)
-    found = experiments.finished(arms)
-    revision = folders.revision_of(folder) or experiments.newest(found or ["HEAD"])
-    states = survey(arms, found.get(revision, {}), folder, slurm.jobs_of(folder, revision))
+    revision = folders.revision_of(folder) or experiments.newest(_revisions(arms) or ["HEAD"])
+    states = survey(arms, experiments.finished(arms, revision), folder, slurm.jobs_of(folder, revision))
     width = max(len(arm.name) for arm in arms)
     for arm in arms:
         state = states[arm.name]
@@ -150,13 +149,18 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
 
     if arguments.tidy:
         return tidy.read(arguments.tidy)
-    found = experiments.finished(arms)
-    if not found:
+    revisions = _revisions(arms)
+    if not revisions:
         raise BadInput(
             f"no arm of {arguments.study} is finished; run it first: python -m lab.study run {arguments.study}"
         )
-    revision = experiments.newest(found)
-    return tidy.collect(arms, found[revision], revision)
+    revision = experiments.newest(revisions)
+    return tidy.collect(arms, experiments.finished(arms, revision), revision)
+
+
+def _revisions(arms: list[plan.Arm]) -> list[str]:
+    """The revisions that finished arms ran at."""
+    return [experiment.revision for experiment in experiments.experiments_of(arms)]
 
 
 def _print_job(study: Path, arms: list[plan.Arm], settings: cluster.Settings) -> None:

@@ -18,9 +18,9 @@ from dvc.config import Config
 
 from lab.cycles import CYCLES_FILE
 from lab.errors import BadInput
-from lab.params import PARAMS_FILE, parse
+from lab.params import PARAMS_FILE
 from lab.process import ending
-from lab.process.launch import die_with_parent
+from lab.process.workspace import die_with_parent
 from lab.study import plan
 from lab.study.experiments import git, has_settings, identity, reference
 from lab.study.run import folders
@@ -88,9 +88,7 @@ def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_pre
     if is_prefix:
         steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
         return
-    if git("for-each-ref", ref, folder=tree) and has_settings(
-        parse(git("show", f"{ref}:params.yaml", folder=tree)), arm
-    ):
+    if git("for-each-ref", ref, folder=tree) and has_settings(ref, arm, tree):
         steps("dvc", "exp", "apply", "--quiet", arm.name)
     else:
         git("update-ref", "-d", ref, folder=tree)

@@ -51,7 +51,7 @@ def run(
             f"wait for them, or cancel them: python -m lab.study cancel {study}"
         )
     folders.keep_revision(folder, revision)
-    found = survey(arms, experiments.finished(arms).get(revision, {}), folder, jobs_of(folder, revision))
+    found = survey(arms, experiments.finished(arms, revision), folder, jobs_of(folder, revision))
     missing = [arm for arm in arms if found[arm.name].status != Status.DONE and found[arm.name].job is None]
     if missing:
         submit(study, arms, missing, revision, settings)
@@ -62,7 +62,7 @@ def run(
         except BadInput as error:
             print(f"warning: {error}; trying again in {SECONDS_BETWEEN_POLLS} s", file=sys.stderr, flush=True)
         else:
-            finished = experiments.finished(arms).get(revision, {})
+            finished = experiments.finished(arms, revision)
             state = _snapshot(arms, survey(arms, finished, folder, jobs))
             show(state)
             if len(state.done) + len(state.failed) == len(arms):
