@@ -4,6 +4,7 @@ Stages and the code below them know this interface alone. How progress is shown,
 seconds are logged is up to ``lab.process``, so that a change there leaves every finished cycle valid.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -40,3 +41,6 @@ class Host:
 
     def record(self, **costs: float) -> None:
         """Log what this cycle cost. costs: seconds and megabytes, which differ from run to run."""
+
+    def when_safe(self, do: Callable[[], None]) -> None:
+        """Do something once the outputs of the stage are safe: remove a checkpoint, say."""

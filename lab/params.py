@@ -1,55 +1,55 @@
-"""Read params.yaml: a stage names the keys it needs and sees no others."""
+"""Read params.yaml as DVC does. A stage names the params it needs and sees no others."""
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import yaml
+from ruamel.yaml import YAML, YAMLError
 
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 
 PARAMS_FILE = Path("params.yaml")
 
 
-class Yaml12Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with the floats of YAML 1.2.
+def parse(text: str, source: object = PARAMS_FILE) -> dict:
+    """Read a mapping from YAML 1.2, with the reader that DVC uses: both see the same values.
 
-    DVC writes YAML 1.2, where ``5e-05`` is a number; YAML 1.1 asks for a dot and reads a string.
-    """
-
-
-Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def parse(text: str) -> dict:
-    """The mapping that a params.yaml holds.
+    Args:
+        source: where the text comes from, for the message.
 
     Raises:
-        BadInput: the text is not YAML, or not a mapping.
+        BadInput: the text is no YAML, is no mapping, or has a key twice.
     """
     try:
-        values = yaml.load(text, Loader=Yaml12Loader)
-    except yaml.YAMLError as error:
-        raise BadInput(f"{PARAMS_FILE} is not YAML: {error}") from error
+        values = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError) as error:
+        raise BadInput(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise BadInput(f"{PARAMS_FILE} must be a mapping of keys to values, not {values!r}")
+        raise BadInput(f"{source} = {values!r}: must be a mapping of keys to values")
     return values
 
 
+def read(path: Path) -> dict:
+    """Read a mapping from a YAML file, as ``parse`` does.
+
+    Raises:
+        BadInput: the file cannot be read or is refused.
+    """
+    try:
+        return parse(path.read_text(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read ({error})") from error
+
+
 def load(**keys: str) -> SimpleNamespace:
-    """The named params, each under a name of the stage's own.
+    """The named params of params.yaml, each under a name of the stage's own.
 
     Args:
         keys: name=dotted key. ``{optim}`` in a key stands for the value of the top-level param
             ``optim``, as ``${optim}`` does in dvc.yaml: ``load(optimizer="optimizers.{optim}")``.
 
-    Values are not checked here: ``lab.process.check`` runs before every stage.
+    Values are not checked here: the process that runs a stage checks all of them first.
     """
-    values = parse(PARAMS_FILE.read_text())
+    values = read(PARAMS_FILE)
 
     def look_up(key: str):
         found = values

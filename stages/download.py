@@ -1,14 +1,13 @@
-"""Fetch the data set's raw files, checksums verified: python -m stages.download"""
+"""Fetch the data set's raw files, checksums verified."""
 
-from lab import params
-from lab.data.sources import DATASETS, RAW
-from lab.process import ending as entry
+from pathlib import Path
 
+from lab import choices, params
+from lab.host import Host
 
-def main() -> None:
-    settings = params.load(protocol="protocol", datasets="datasets")
-    DATASETS[getattr(settings.datasets, settings.protocol)].fetch(RAW)
+RAW = Path("data/raw")
 
 
-if __name__ == "__main__":
-    entry.run_stage(main)
+def main(host: Host) -> None:
+    settings = params.load(dataset="dataset")
+    choices.load("data/sets", settings.dataset).fetch(RAW, host)

@@ -1,11 +1,11 @@
-"""Draw the run's curves: python -m stages.plot"""
+"""Draw the run's curves."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from lab import params
-from lab.process import ending as entry
+from lab.host import Host
 from lab.report.curve import draw_curve
 
 CURVE = Path("plots/curve.csv")
@@ -15,13 +15,9 @@ FIGURES = {
 }
 
 
-def main() -> None:
+def main(host: Host) -> None:
     settings = params.load(optim="optim", arch="arch", strategy="strategy", protocol="protocol", seed="seed")
     curve = pd.read_csv(CURVE)
     curve["run"] = f"{settings.optim}, {settings.strategy}, seed {settings.seed}"
     for column, (label, path) in FIGURES.items():
         draw_curve(curve, column, f"{settings.arch}, protocol {settings.protocol}", label, path)
-
-
-if __name__ == "__main__":
-    entry.run_stage(main)

@@ -1,17 +1,16 @@
-"""Turn raw files into uint8 arrays and channel statistics: python -m stages.prepare"""
+"""Turn raw files into uint8 arrays and channel statistics."""
 
-from lab import params
+from pathlib import Path
+
+from lab import choices, params
 from lab.data import prepared
-from lab.data.sources import DATASETS, RAW
-from lab.process import ending as entry
+from lab.host import Host
+
+RAW = Path("data/raw")
 
 
-def main() -> None:
-    settings = params.load(protocol="protocol", datasets="datasets")
-    dataset = DATASETS[getattr(settings.datasets, settings.protocol)].read(RAW)
+def main(host: Host) -> None:
+    settings = params.load(dataset="dataset")
+    dataset = choices.load("data/sets", settings.dataset).read(RAW)
     prepared.write(dataset)
     print(f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test images")
-
-
-if __name__ == "__main__":
-    entry.run_stage(main)

@@ -47,7 +47,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
         file.write(np.ascontiguousarray(array).data)
 
 
-def write_json(path: Path, values: dict) -> None:
+def write_json(path: Path, values: dict | list) -> None:
     """Write JSON, keys in the order given; a NaN is refused, as JSON has none.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from lab.data.files import write_text
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 
 FOLDER = Path("data/labelled")
 COLUMNS = {"index": np.int64, "cycle": np.int64, "score": np.float64}

@@ -59,10 +59,3 @@ def ranking_loss(predicted: Tensor, true: Tensor, margin: float) -> Tensor:
     true = true.detach()
     sign = torch.where(true[:pairs] > true[pairs : 2 * pairs], 1.0, -1.0)
     return torch.relu(margin - sign * predicted_gap).mean()
-
-
-def build(stage_channels: list[int], hidden: int, seed: int) -> LossPrediction:
-    """A freshly initialised module; the same seed gives the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LossPrediction(stage_channels, hidden)

@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 (He et al., 2016), with the stem for 32×32 images.
+"""Residual networks (He et al., 2016), with the stem for 32×32 images.
 
 The stem is a 3×3 convolution of stride 1 and no max-pool, so that the four stages work on 32, 16, 8
 and 4 pixels. At width 64 the rest is torchvision's ResNet: same parameters, same names, same function.
@@ -71,26 +71,26 @@ def _shortcut(channels: int, outgoing: int, stride: int, precision: torch.dtype)
     )
 
 
-ARCHITECTURES = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-}
-
-
 class ResNet(nn.Module):
     """A residual network that also hands out what each of its four stages computes.
 
     Args:
-        arch: a name of ``ARCHITECTURES``.
+        block: ``BasicBlock`` or ``Bottleneck``.
+        depths: blocks of each of the four stages.
         classes: length of the output.
         width: channels of the first stage's blocks, doubled at each stage; 64 in the paper.
         precision: of the convolutions, torch.float32 or torch.bfloat16.
     """
 
-    def __init__(self, arch: str, classes: int, width: int = 64, precision: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, int, int, int],
+        classes: int,
+        width: int,
+        precision: torch.dtype,
+    ) -> None:
         super().__init__()
-        block, depths = ARCHITECTURES[arch]
         self.conv1 = Convolution(3, width, 3, 1, precision)
         self.bn1 = nn.BatchNorm2d(width)
         planes = [width * 2**stage for stage in range(4)]
@@ -141,13 +141,6 @@ def count_flops(network: ResNet, size: int) -> int:
         network(torch.zeros(1, 3, size, size, device=device))
     network.train(was_training)
     return counter.get_total_flops()
-
-
-def build(arch: str, classes: int, width: int, seed: int, precision: torch.dtype = torch.float32) -> ResNet:
-    """A freshly initialised network; the same seed gives the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ResNet(arch, classes, width, precision)
 
 
 def folded(network: ResNet) -> ResNet:

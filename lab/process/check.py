@@ -1,78 +1,36 @@
-"""Refuse a bad params.yaml before any work: python -m lab.process.check
+"""Refuse bad params before any work.
 
-``lab.process.launch`` runs it ahead of every stage: it can stop a run but never alter one, so it is no
-dependency of any stage, and a new rule here retrains nothing.
+``lab.process.launch`` checks the whole of params.yaml and cycles.yaml ahead of every stage. The rules can stop a run
+but never alter one, so they are no dependency of any stage, and a new rule retrains nothing.
 """
 
-import sys
-from collections.abc import Iterable
-from difflib import get_close_matches
+import re
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from lab.params import PARAMS_FILE, parse
+from lab import choices, params
+from lab.cycles import CYCLES_FILE
+from lab.process.schema import Block, Count, not_a_choice, validate
+from lab.training.schedule import epoch_of
 
-# Training images of each data set: the largest budget that a run can have.
-POOL_SIZES = {"cifar10": 50_000, "digits": 1_297}
-
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
-
-class Block(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _names_its_keys(cls, values):
-        """Refuse an unknown key with the choices, which pydantic's own refusal leaves out."""
-        unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        if unknown:
-            raise ValueError("; ".join(_not_a_choice(str(key), values[key], cls.model_fields) for key in unknown))
-        return values
-
-
-class Sgd(Block):
-    lr: Positive
-    momentum: Decay
-    nesterov: bool
-    weight_decay: NotNegative
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self):
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov = True: needs a momentum above 0")
-        return self
-
-
-class Adam(Block):
-    lr: Positive
-    betas: Annotated[list[Decay], Field(min_length=2, max_length=2)]
-    weight_decay: NotNegative
-
-
-class RmsProp(Block):
-    lr: Positive
-    alpha: Decay
-    momentum: Decay
-    weight_decay: NotNegative
-
-
-class Optimizers(Block):
-    sgd: Sgd
-    adam: Adam
-    adamw: Adam
-    rmsprop: RmsProp
+# What a top-level param chooses from: the files of a folder, or the blocks of another param.
+FILES = {"arch": "model/architectures", "strategy": "query/strategies", "dataset": "data/sets"}
+BLOCKS = {"optim": "optimizers", "protocol": "protocols"}
 
 
 class Training(Block):
     epochs: Count
-    batch_size: Count
-    lr_drop_epoch: Count
+    # A ranking loss needs pairs of images.
+    batch_size: Annotated[int, Field(ge=2)]
+    lr_drop_at: Annotated[float, Field(gt=0, le=1)]
     lr_drop_factor: Annotated[float, Field(gt=0, le=1)]
     crop_padding: Annotated[int, Field(ge=0, le=32)]
     flip: bool
@@ -82,7 +40,7 @@ class LossPrediction(Block):
     hidden: Count
     margin: NotNegative
     weight: NotNegative
-    detach_epoch: Annotated[int, Field(ge=0)]
+    detach_at: Share
 
 
 class Query(Block):
@@ -121,93 +79,163 @@ class Cycle(Block):
 
 class Params(Block):
     optim: str
-    arch: Literal["resnet18", "resnet34", "resnet50"]
-    strategy: Literal["loss_prediction", "random", "random_without_module"]
+    arch: str
+    strategy: str
     protocol: str
+    dataset: str
     seed: Seed
     cold_start_seed: Seed
-    cycles: Annotated[list[Cycle], Field(min_length=1)]
-    optimizers: Optimizers
-    datasets: dict[str, Literal[*POOL_SIZES]]
+    optimizers: dict[str, dict[str, object]]
     protocols: dict[str, Protocol]
 
 
-def check(text: str) -> Params:
-    """Check the whole of a params.yaml.
+class Cycles(Block):
+    cycles: Annotated[list[Cycle], Field(min_length=1)]
+
+
+def check(values: dict, cycles: dict, *, optimizers: bool = True) -> None:
+    """Check the whole of params.yaml and cycles.yaml.
+
+    Args:
+        optimizers: check the blocks of ``optimizers`` against their classes too, which imports PyTorch.
 
     Raises:
         ValueError: one line a fault; each names the key, its value and what it may be.
     """
-    try:
-        params = Params.model_validate(parse(text))
-    except ValidationError as error:
-        raise ValueError("\n".join(_explain(fault) for fault in error.errors())) from None
-    faults = list(_cross_checks(params))
+    found = validate(Params, values)
+    count = len(validate(Cycles, cycles).cycles)
+    faults = [*_choices(found), *_names(found), *_cycles(cycles["cycles"])]
+    for name, protocol in found.protocols.items():
+        faults += _shares(f"protocols.{name}", protocol)
+    if not faults:
+        faults += _budget(found, count)
+    if optimizers:
+        for name, block in found.optimizers.items():
+            faults += _optimizer(f"optimizers.{name}", block)
     if faults:
         raise ValueError("\n".join(faults))
-    return params
 
 
-def _cross_checks(params: Params):
-    """Faults that lie between keys."""
-    if params.optim not in Optimizers.model_fields:
-        yield _not_a_choice("optim", params.optim, Optimizers.model_fields)
-    for name in sorted(params.protocols.keys() ^ params.datasets.keys()):
-        have, lack = ("datasets", "protocols") if name in params.datasets else ("protocols", "datasets")
-        yield f"{have}.{name}: no entry of that name in {lack}, which has {', '.join(getattr(params, lack))}"
-    if params.protocol not in params.protocols:
-        yield _not_a_choice("protocol", params.protocol, params.protocols)
-        return
-    for number, cycle in enumerate(params.cycles):
-        if (cycle.this, cycle.next) != (number, number + 1):
-            yield (
-                f"cycles[{number}] = {{this: {cycle.this}, next: {cycle.next}}}: "
-                f"must be {{this: {number}, next: {number + 1}}}, since cycles follow each other from 0"
-            )
-    protocol = params.protocols[params.protocol]
-    dataset = params.datasets.get(params.protocol)
-    if dataset:
-        budget = protocol.cold_start + (len(params.cycles) - 1) * protocol.query.labels
-        if budget > POOL_SIZES[dataset]:
-            yield (
-                f"protocols.{params.protocol}: a budget of {budget:,} labels (cold_start {protocol.cold_start:,} + "
-                f"{len(params.cycles) - 1} × query.labels {protocol.query.labels:,}) is larger than the pool of "
-                f"{dataset}, {POOL_SIZES[dataset]:,} images"
-            )
+def check_files(*, optimizers: bool = True) -> None:
+    """Check params.yaml and cycles.yaml of the current folder, as ``check`` does.
 
-
-def _explain(fault: dict) -> str:
-    """One line: the key, its value, what it may be."""
-    key = ".".join(str(part) for part in fault["loc"])
-    value, kind, details = fault["input"], fault["type"], fault.get("ctx", {})
-    if kind == "missing":
-        return f"{key}: missing"
-    if kind == "value_error":
-        return f"{key}.{details['error']}".lstrip(".")
-    if kind == "literal_error":
-        return f"{key} = {value!r}: choose from {details['expected']}"
-    if isinstance(value, str) and kind in ("float_type", "int_type"):
-        return f"{key} = {value!r}: must be a number, and a quoted one is a string: remove the quotes"
-    return f"{key} = {value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
-
-
-def _not_a_choice(key: str, value: object, choices: Iterable[str]) -> str:
-    close = get_close_matches(str(value), choices, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"{key} = {value!r}: choose from {', '.join(choices)}{guess}"
-
-
-def main() -> None:
+    Raises:
+        ValueError: the message holds a heading, one line a fault, and how to go back.
+    """
     try:
-        check(PARAMS_FILE.read_text())
+        check(params.read(params.PARAMS_FILE), params.read(CYCLES_FILE), optimizers=optimizers)
     except ValueError as error:
-        faults = str(error).splitlines()
-        print(f"{PARAMS_FILE} is refused, nothing was run:", *faults, sep="\n  ", file=sys.stderr)
-        print(
-            f"A value set with -S stays in {PARAMS_FILE}: set it anew, or `git checkout {PARAMS_FILE}`", file=sys.stderr
+        faults = [f"  {line}" for line in str(error).splitlines()]
+        # Under --temp DVC runs in a folder of its own, and leaves these files as they are.
+        is_temporary = ".dvc/tmp/exps" in Path.cwd().as_posix()
+        file = params.PARAMS_FILE
+        advice = [] if is_temporary else [f"A value set with -S stays in {file}: set it anew, or `git checkout {file}`"]
+        lines = [f"{file} is refused, nothing was run:", *faults, *advice]
+        raise ValueError("\n".join(lines)) from None
+
+
+def _choices(found: Params) -> Iterator[str]:
+    for key, folder in FILES.items():
+        if getattr(found, key) not in choices.names(folder):
+            yield not_a_choice(key, getattr(found, key), choices.names(folder))
+    for key, block in BLOCKS.items():
+        if getattr(found, key) not in getattr(found, block):
+            yield not_a_choice(key, getattr(found, key), getattr(found, block))
+
+
+def _names(found: Params) -> Iterator[str]:
+    """Names that DVC cannot look up: in ``optimizers.${optim}`` a dot separates two keys."""
+    for block in BLOCKS.values():
+        for name in getattr(found, block):
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                yield f"{block}.{name}: a name has letters, digits, _ and - alone; rename it"
+
+
+def _cycles(cycles: list[dict]) -> Iterator[str]:
+    for number, cycle in enumerate(cycles):
+        if cycle != {"this": number, "next": number + 1}:
+            yield (
+                f"cycles[{number}] = {cycle}: must be {{this: {number}, next: {number + 1}}}, "
+                "since cycles follow each other from 0"
+            )
+
+
+def _shares(key: str, protocol: Protocol) -> Iterator[str]:
+    """Shares of training that a short training rounds away."""
+    epochs = protocol.training.epochs
+    for name, share, at_once in (
+        ("training.lr_drop_at", protocol.training.lr_drop_at, "before the first epoch"),
+        ("loss_prediction.detach_at", protocol.loss_prediction.detach_at, "before the first epoch"),
+    ):
+        when = {0: at_once, epochs: "after the last epoch"}.get(epoch_of(share, epochs))
+        if 0 < share < 1 and when:
+            yield (
+                f"{key}.{name} = {share}: of {key}.training.epochs = {epochs} that is {when}; "
+                "choose more epochs, another share, or 1 for never"
+            )
+
+
+def _budget(found: Params, cycles: int) -> Iterator[str]:
+    protocol = found.protocols[found.protocol]
+    pool = choices.load(FILES["dataset"], found.dataset).TRAINING_IMAGES
+    budget = protocol.cold_start + (cycles - 1) * protocol.query.labels
+    if budget > pool:
+        yield (
+            f"protocols.{found.protocol}: a budget of {budget:,} labels (cold_start {protocol.cold_start:,} + "
+            f"{cycles - 1} × query.labels {protocol.query.labels:,}) is larger than the pool of "
+            f"{found.dataset}, {pool:,} images"
         )
-        sys.exit(2)
 
 
-if __name__ == "__main__":
-    main()
+def _optimizer(key: str, block: dict) -> Iterator[str]:
+    """Faults of a block, held against the class that it names."""
+    # Imported here: PyTorch takes seconds, and stages that compute nothing with it do without.
+    import torch
+
+    from lab.training import optimizers
+
+    name = block.get("class")
+    if name not in optimizers.classes():
+        yield (
+            not_a_choice(f"{key}.class", name, optimizers.classes())
+            if "class" in block
+            else (f"{key}.class: missing; choose from {', '.join(optimizers.classes())}")
+        )
+        return
+    arguments = optimizers.arguments(name)
+    settings = {argument: value for argument, value in block.items() if argument != "class"}
+    faults = [
+        not_a_choice(f"{key}.{argument}", value, ["class", *arguments], argument)
+        if argument not in arguments
+        else _setting(f"{key}.{argument}", value, arguments[argument])
+        for argument, value in settings.items()
+    ]
+    if "lr" not in settings:
+        faults.append(f"{key}.lr: missing")
+    if not any(faults):
+        try:
+            optimizers.build(block, [torch.zeros(1, requires_grad=True)])
+        except (ValueError, TypeError, RuntimeError) as error:
+            faults.append(f"{key} = {block}: {name} refuses it: {error}")
+    yield from filter(None, faults)
+
+
+def _setting(key: str, value: object, default: object) -> str | None:
+    """The fault of an optimizer's setting, whose default tells its type; None where it is right."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"{key} = {value!r}: must be true or false"
+    if isinstance(default, tuple):
+        is_list = isinstance(value, list) and len(value) == len(default)
+        if is_list and all(_is_number(one) or one is two for one, two in zip(value, default, strict=True)):
+            return None
+        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as {list(default)}"
+    if not _is_number(value):
+        cure = ", and a quoted one is a string: remove the quotes" if isinstance(value, str) else ""
+        return f"{key} = {value!r}: must be a number{cure}"
+    if key.endswith(".lr") and value <= 0:
+        return f"{key} = {value!r}: must be greater than 0"
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.errors import BadInput
 from lab.params import parse
-from lab.process.ending import BadInput
 from lab.study.plan import Arm, get
 
 # What an arm's result can depend on; a study goes on at its first revision while none of it has changed since.

@@ -20,9 +20,9 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lab.errors import BadInput
 from lab.params import Yaml12Loader, parse
 from lab.process import check
-from lab.process.ending import BadInput
 
 # What a name always says, and what goes without saying in it.
 ALWAYS = ("arch", "optim")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from lab.errors import BadInput
 from lab.params import parse
-from lab.process.ending import BadInput
 from lab.study.experiments import git
 from lab.study.plan import Arm
 from stages.summarise import CURVE_COLUMNS

@@ -1,13 +1,11 @@
 """Checkpoints of training: a cycle that was killed or stopped goes on where it was.
 
-They lie in scratch/ (ignored by Git and DVC), or in the folder that AL_LAB_SCRATCH names. One belongs to
-everything that determines the training: another code, param, image or machine has another name.
+One belongs to everything that determines the training: another code, param, image or machine has another name.
 """
 
 import hashlib
 import io
 import json
-import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -18,37 +16,15 @@ import numpy as np
 import torch
 
 from lab.data.files import write_bytes
-from lab.process.ending import BadInput
-from lab.process.interruption import Interruption
-
-VARIABLE = "AL_LAB_SCRATCH"
+from lab.host import Host
 
 # Due after an epoch, and within one after so many seconds; but never before the time since the last one is so many
 # times what saving that took: checkpoints cost 2 % at most.
 SECONDS = 30
 PATIENCE = 50
 
-# They start a stage and cannot change what it computes.
-NOT_CODE = ("lab.process.launch", "lab.process.warm", "lab.process.check")
-
-
-def scratch_folder() -> Path:
-    """Where checkpoints lie: beside the project also for `dvc exp run --temp`, whose folder does not last.
-
-    Raises:
-        BadInput: AL_LAB_SCRATCH is a relative path.
-    """
-    named = os.environ.get(VARIABLE)
-    if named:
-        if not Path(named).is_absolute():
-            raise BadInput(
-                f"{VARIABLE} = {named!r}: must be an absolute path, since a run can have a folder of its own"
-            )
-        return Path(named)
-    here = Path.cwd()
-    temporary = Path(".dvc/tmp/exps")
-    project = next((parent for parent in here.parents if here.is_relative_to(parent / temporary)), here)
-    return project / "scratch"
+# How a process runs changes nothing that it computes, and data are told apart by their bytes.
+NOT_CODE = ("lab.process.", "lab.data.sets.")
 
 
 def key_of(params: dict, machine: dict, arrays: list[np.ndarray]) -> str:
@@ -62,8 +38,7 @@ def key_of(params: dict, machine: dict, arrays: list[np.ndarray]) -> str:
     digest = hashlib.sha256(json.dumps([params, machine], sort_keys=True, default=vars).encode())
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        is_ours = name.startswith("stages.") or name == "__main__"  # the stage itself
-        if file and is_ours and name not in NOT_CODE:
+        if file and name.startswith(("lab.", "stages.")) and not name.startswith(NOT_CODE):
             digest.update(name.encode() + Path(file).read_bytes())
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -77,11 +52,11 @@ class Checkpoint:
     Args:
         path: the file; its folder is made.
         key: of ``key_of``; a file with another key is not this training's.
-        interruption: the signals that ask this process to stop.
+        host: knows when a signal asks this process to stop.
     """
 
-    def __init__(self, path: Path, key: str, interruption: Interruption) -> None:
-        self.path, self.key, self.interruption = path, key, interruption
+    def __init__(self, path: Path, key: str, host: Host) -> None:
+        self.path, self.key, self.host = path, key, host
         self.saved = monotonic()
         self.cost = 0.0
         self.kept = "this cycle starts over"
@@ -116,9 +91,9 @@ class Checkpoint:
             Interrupted: a signal asked to stop; the state is saved.
         """
         elapsed = monotonic() - self.saved
-        if self.interruption.is_requested or elapsed > max(PATIENCE * self.cost, 0 if is_epoch_done else SECONDS):
+        if self.host.is_stopping or elapsed > max(PATIENCE * self.cost, 0 if is_epoch_done else SECONDS):
             self.save(state())
-        self.interruption.check(self.kept)
+        self.host.check(self.kept)
 
     def save(self, state: dict) -> None:
         """Write the state to a temporary name and move it into place; a full disk costs the checkpoint alone."""

@@ -2,16 +2,14 @@
 
 import os
 import platform
-import resource
 import shlex
 import shutil
-import sys
 import sysconfig
 from pathlib import Path
 
 import torch
 
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 
 VARIABLE = "AL_LAB_DEVICE"
 
@@ -82,7 +80,6 @@ def describe(device: torch.device) -> dict[str, str | int]:
     """What a result was computed on: figures and bits may differ elsewhere."""
     is_cuda = device.type == "cuda"
     return {
-        "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if is_cuda else f"{device.type} {_cpu_name()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -90,35 +87,6 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "cudnn": torch.backends.cudnn.version() if is_cuda else 0,
         "python": platform.python_version(),
     }
-
-
-def is_lack_of_memory(error: Exception) -> bool:
-    """Whether an error of PyTorch, oneDNN or Python means that memory ran out."""
-    said = (
-        "can't allocate memory",
-        "not enough memory",
-        "could not create a memory",
-        "Unable to allocate",
-        "out of memory",
-        "ALLOC_FAILED",
-    )
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in said)
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory in use so far, in MB: the card's on CUDA, else the process's."""
-    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else peak_resident_mb()
-
-
-def peak_resident_mb() -> float:
-    """Highest resident memory of this process so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Unlike getrusage's, it does not start at what the parent process had.
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (peak if sys.platform == "darwin" else peak * 1024) / 1e6
 
 
 def _cpu_name() -> str:

@@ -1,20 +1,38 @@
-"""The four optimizers of the paper (section 4.4), by the names that params.yaml uses."""
+"""Optimizers of ``torch.optim``, each described by a block of params.yaml: its class and the arguments."""
 
+import inspect
 from collections.abc import Iterable
-from functools import partial
-from types import SimpleNamespace
 
 from torch import nn, optim
 
-# The keys of a block in params.yaml are the arguments of its optimizer. Fused: all parameters in one pass.
-OPTIMIZERS = {
-    "sgd": partial(optim.SGD, fused=True),
-    "adam": partial(optim.Adam, fused=True),
-    "adamw": partial(optim.AdamW, fused=True),
-    "rmsprop": optim.RMSprop,  # PyTorch has no fused one
-}
+# They need a closure, sparse gradients or matrices alone.
+UNSUITABLE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
+# They say how a step is computed, or turn it round.
+NOT_SETTINGS = {"params", "self", "foreach", "maximize", "capturable", "differentiable", "fused"}
 
 
-def build(name: str, settings: SimpleNamespace, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The named optimizer over the parameters. settings: the block ``optimizers.<name>``."""
-    return OPTIMIZERS[name](parameters, **vars(settings))
+def classes() -> dict[str, type[optim.Optimizer]]:
+    """The optimizers that a block can name, by class name."""
+    found = {name: value for name, value in vars(optim).items() if inspect.isclass(value)}
+    return {name: cls for name, cls in found.items() if issubclass(cls, optim.Optimizer) and name not in UNSUITABLE}
+
+
+def arguments(name: str) -> dict[str, object]:
+    """The settings of an optimizer's class and their defaults."""
+    signature = inspect.signature(classes()[name]).parameters
+    return {key: value.default for key, value in signature.items() if key not in NOT_SETTINGS}
+
+
+def build(block: dict, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """The optimizer of a block over the parameters.
+
+    Args:
+        block: ``class`` and arguments of it, as ``optimizers.<name>`` in params.yaml.
+
+    Raises:
+        ValueError, TypeError: the class refuses an argument.
+    """
+    cls = classes()[block["class"]]
+    # Fused: a step is one pass over all parameters.
+    fused = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
+    return cls(parameters, **{key: value for key, value in block.items() if key != "class"}, **fused)

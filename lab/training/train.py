@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from itertools import islice
 from time import perf_counter
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -11,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from lab.errors import Diverged
 from lab.model.loss_prediction import ranking_loss
 from lab.training.batches import TrainingBatches
 from lab.training.checkpoint import Checkpoint
+from lab.training.schedule import epoch_of
 
 
 class Epoch(NamedTuple):
@@ -31,8 +32,20 @@ class Spent(NamedTuple):
     compiling: float
 
 
-class Diverged(Exception):
-    """Something is no longer a finite number; the message says what, and in which epoch."""
+class Recipe(NamedTuple):
+    """How a network is trained.
+
+    lr_drop_at: the share of the epochs after which the learning rate is multiplied by ``lr_drop_factor``; 1 for never.
+    margin, weight: of the ranking loss. detach_at: the share of the epochs after which the module's gradient no longer
+    reaches the network; 1 for never.
+    """
+
+    epochs: int
+    lr_drop_at: float
+    lr_drop_factor: float
+    margin: float
+    weight: float
+    detach_at: float
 
 
 def train(
@@ -41,8 +54,7 @@ def train(
     optimizer: Optimizer,
     batches: TrainingBatches,
     normalise: Callable[[Tensor], Tensor],
-    training: SimpleNamespace,
-    loss_prediction: SimpleNamespace,
+    recipe: Recipe,
     epoch_seed: Callable[[int], int],
     on_epoch: Callable[[Epoch], None],
     checkpoint: Checkpoint | None = None,
@@ -54,8 +66,6 @@ def train(
     Args:
         module: the loss prediction module, or None to train the network alone.
         optimizer: over the parameters of both.
-        training: epochs, lr_drop_epoch and lr_drop_factor.
-        loss_prediction: margin, weight and detach_epoch.
         epoch_seed: epoch (from 0) to the seed of its batches.
         on_epoch: called after each epoch.
         checkpoint: where to go on from, and to save the state; None to do neither.
@@ -70,13 +80,14 @@ def train(
     parts = {"network": network, "optimizer": optimizer}
     if module is not None:
         parts["module"] = module
-    objective = _objective(network, module, normalise, loss_prediction)
+    objective = _objective(network, module, normalise, recipe)
     whole_batch = objective
     if is_compiled:
         # On CUDA also recorded as a graph: a batch is hundreds of kernels, each shorter than its launch.
         mode = "reduce-overhead" if device.type == "cuda" else None
         whole_batch = torch.compile(objective, dynamic=False, mode=mode)
 
+    drop, detachment = epoch_of(recipe.lr_drop_at, recipe.epochs), epoch_of(recipe.detach_at, recipe.epochs)
     nothing = torch.zeros((), device=device)
     at, before = _restore(parts, checkpoint, device) or (_Position(0, 0, nothing, nothing), Spent(0.0, 0.0))
     begun = perf_counter()
@@ -86,12 +97,10 @@ def train(
         return Spent(before.training + perf_counter() - begun, before.compiling + compiling)
 
     network.train()
-    while at.epoch < training.epochs:
+    while at.epoch < recipe.epochs:
         for group in optimizer.param_groups:
-            group["lr"] = optimizer.defaults["lr"] * (
-                training.lr_drop_factor if at.epoch >= training.lr_drop_epoch else 1
-            )
-        gate = torch.tensor(float(at.epoch < loss_prediction.detach_epoch), device=device)
+            group["lr"] = optimizer.defaults["lr"] * (recipe.lr_drop_factor if at.epoch >= drop else 1)
+        gate = torch.tensor(float(at.epoch < detachment), device=device)
         for images, labels in islice(batches.epoch(epoch_seed(at.epoch)), at.batch, None):
             started = perf_counter()
             is_whole = len(labels) == batches.batch_size
@@ -135,7 +144,7 @@ def _objective(
     network: nn.Module,
     module: nn.Module | None,
     normalise: Callable[[Tensor], Tensor],
-    loss_prediction: SimpleNamespace,
+    recipe: Recipe,
 ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The function of a batch that training descends: its loss, and how many of its images are classified correctly."""
 
@@ -145,7 +154,7 @@ def _objective(
         loss = losses.mean()
         if module is not None:
             predicted = module(features, gate)
-            loss = loss + loss_prediction.weight * ranking_loss(predicted, losses, loss_prediction.margin)
+            loss = loss + recipe.weight * ranking_loss(predicted, losses, recipe.margin)
         return loss, (logits.detach().argmax(dim=1) == labels).sum()
 
     return objective

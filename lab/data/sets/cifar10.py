@@ -13,8 +13,11 @@ import numpy as np
 
 from lab.data.dataset import Dataset, Split
 from lab.data.files import replaced
-from lab.process.ending import BadInput
-from lab.process.progress import Progress
+from lab.errors import BadInput
+from lab.host import Host
+
+TRAINING_IMAGES = 50_000
+TEST_IMAGES = 10_000
 
 # Names an archive or a folder already on disk: compute nodes have no internet.
 VARIABLE = "AL_LAB_CIFAR10"
@@ -23,7 +26,7 @@ VARIABLE = "AL_LAB_CIFAR10"
 ARCHIVE_FOLDER = Path("data/archive")
 
 
-def fetch(raw: Path) -> None:
+def fetch(raw: Path, host: Host) -> None:
     """Put the seven official files into ``raw/cifar-10-batches-py``, each with its published MD5.
 
     They come from the archive or folder that the environment variable AL_LAB_CIFAR10 names, else
@@ -42,7 +45,7 @@ def fetch(raw: Path) -> None:
     folder = raw / CIFAR10.base_folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        bar = Progress("CIFAR-10", len(checksums), "files")
+        bar = host.progress("CIFAR-10", len(checksums), "files")
         for name in _copy(source, set(checksums), folder):
             bar.update()
             if not check_integrity(folder / name, checksums.pop(name)):

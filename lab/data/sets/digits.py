@@ -3,19 +3,22 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from lab.data.dataset import Dataset, Split
 from lab.data.files import write_array
+from lab.host import Host
 
+TRAINING_IMAGES = 1_297
 TEST_IMAGES = 500
 LEVELS = 16  # the darkest ink of a pixel
-ENLARGEMENT = 4  # 8×8 to 32×32
+ENLARGEMENT = 2  # 8×8 to 16×16, so that four stages of a network have pixels to work on
 
 
-def fetch(raw: Path) -> None:
+def fetch(raw: Path, host: Host) -> None:
     """Write the images (float64 (1797, 8, 8), 0 … 16) and labels as scikit-learn gives them."""
+    # Imported where it is used: the check, which asks for sizes alone, should not wait for scikit-learn.
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     write_array(raw / "images.npy", bunch.images)
     write_array(raw / "labels.npy", bunch.target.astype(np.int64))
@@ -23,6 +26,8 @@ def fetch(raw: Path) -> None:
 
 def read(raw: Path) -> Dataset:
     """1,297 training and 500 test images, a fixed split with equal shares of each class."""
+    from sklearn.model_selection import train_test_split
+
     ink = np.load(raw / "images.npy")
     labels = np.load(raw / "labels.npy")
     grey = np.rint(ink * (255 / LEVELS)).astype(np.uint8)

@@ -1,0 +1,9 @@
+"""ResNet-34 (He et al., 2016, table 1): 21.3 million parameters at width 64 with ten classes."""
+
+import torch
+
+from lab.model.resnet import BasicBlock, ResNet
+
+
+def build(classes: int, width: int, precision: torch.dtype) -> ResNet:
+    return ResNet(BasicBlock, (3, 4, 6, 3), classes, width, precision)

@@ -1,0 +1,38 @@
+"""How much memory a process has used, and whether an error means that there is none left."""
+
+import resource
+import sys
+from pathlib import Path
+
+LACK_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a memory",
+    "Unable to allocate",
+    "out of memory",
+    "ALLOC_FAILED",
+)
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch, oneDNN or Python means that memory ran out."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in LACK_OF_MEMORY)
+
+
+def peak_memory_mb() -> float:
+    """Highest memory in use so far, in MB: of the tensors on a CUDA device where one is in use, else of the process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return peak_resident_mb()
+
+
+def peak_resident_mb() -> float:
+    """Highest resident memory of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Unlike getrusage's, it does not start at what the parent process had.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak if sys.platform == "darwin" else peak * 1024) / 1e6

@@ -1,0 +1,11 @@
+"""Query what the module predicts the highest loss for (the paper, section 4.5; Yoo and Kweon, 2019, section 3.2)."""
+
+from lab.query.candidates import Candidates, Scores
+
+TRAINS_MODULE = True
+PREDICTS_POOL = True
+
+
+def score(candidates: Candidates) -> Scores:
+    """The predicted loss of each candidate, float32 (n,)."""
+    return candidates.predict().predicted_loss
