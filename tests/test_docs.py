@@ -3,11 +3,12 @@
 import argparse
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,15 +195,15 @@ def _parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
     parse = argparse.ArgumentParser.parse_args
 
     def stop(self: argparse.ArgumentParser) -> None:
-        if "STUDY" not in arguments:
-            parse(self, arguments)
+        parse(self, arguments)
         raise _Parsed
 
+    is_package = (ROOT / module.replace(".", "/")).is_dir()
+    command = import_module(f"{module}.__main__" if is_package else module)
     with monkeypatch.context() as patch:
-        patch.setattr(sys, "argv", [module, *arguments])
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(_Parsed):
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            command.main()
 
 
 @cache
@@ -240,7 +241,7 @@ def test_cheap_commands_run(command: str) -> None:
 @paths(PAGES)
 def test_cheap_commands_print_what_the_page_shows(page: Path) -> None:
     blocks = blocks_of(page)
-    for block, following in zip(blocks, blocks[1:], strict=False):
+    for block, following in pairwise(blocks):
         if block.language == "sh" and following.language == "text" and re.fullmatch(CHEAP, block.text.strip()):
             assert run(block.text) == following.text
 
