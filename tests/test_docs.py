@@ -1,6 +1,7 @@
 """The documents tell the truth: links lead somewhere, commands exist, and the cheap ones print what a page shows."""
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -12,12 +13,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
 
 from lab import params
 from lab.cycles import option
+from lab.process import check
+from lab.query.candidates import Candidates
+from lab.training.prediction import Predictions
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -244,6 +249,38 @@ def test_cheap_commands_print_what_the_page_shows(page: Path) -> None:
     for block, following in pairwise(blocks):
         if block.language == "sh" and following.language == "text" and re.fullmatch(CHEAP, block.text.strip()):
             assert run(block.text) == following.text
+
+
+def test_a_refusal_is_worded_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, shown = next(pair for pair in pairwise(blocks_of(ROOT / "docs/params.md")) if "refused" in pair[1].text)
+    key, _, value = command.text.split()[-1].partition("=")
+    values = params.read(ROOT / "params.yaml")
+    assert key in values
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps({**values, key: value}))
+    Path("cycles.yaml").write_text((ROOT / "cycles.yaml").read_text())
+    with pytest.raises(ValueError) as refusal:
+        check.check_files()
+    assert str(refusal.value) == shown.text.strip()
+
+
+def test_the_optimizer_that_is_shown_is_accepted() -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if block.language == "yaml")
+    lines = [line for line in block.text.splitlines() if not line.startswith("#")]
+    assert len(lines) == 4, "the README says four lines"
+    values = params.read(ROOT / "params.yaml")
+    values["optimizers"] |= params.parse("\n".join(lines))
+    check.check({**values, "optim": "nadam"}, params.read(ROOT / "cycles.yaml"))
+
+
+def test_the_strategy_that_is_shown_ranks_by_uncertainty() -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if "entropy" in block.text)
+    names: dict = {}
+    exec(block.text, names)
+    logits = np.array([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 3.0, 0.0]], dtype=np.float32)
+    candidates = Candidates(np.arange(3), lambda: Predictions(logits, None), np.random.default_rng(0))
+    assert np.argsort(-names["score"](candidates)).tolist() == [1, 2, 0]
+    assert names["PREDICTS_POOL"]
 
 
 def test_every_target_of_make_is_printed_by_make() -> None:
