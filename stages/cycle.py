@@ -106,8 +106,6 @@ def main(host: Host, number: str) -> None:
     history.write([*past, result], cycle + 1)
     evaluation_seconds, query_seconds = np.diff(clock)
     host.record(
-        cycle=cycle,
-        labels=len(pool),
         training_seconds=spent.training,
         evaluation_seconds=evaluation_seconds,
         query_seconds=query_seconds,
