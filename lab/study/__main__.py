@@ -123,7 +123,7 @@ def _cycles(folder: Path, arm: plan.Arm, state: ArmState) -> str:
 
 
 def _report(arguments: Namespace) -> None:
-    from lab.report import study as report
+    from lab.report import page as report
 
     folder = arguments.study.parent / "results"
     arms = _arms(arguments.study)
