@@ -148,7 +148,7 @@ def revision_to_run(arms: list[Arm], begun: str | None) -> str:
 
 def identity() -> dict[str, str]:
     """Git's author and committer as in this repository, for clones that do not have its settings."""
-    found = {}
+    found: dict[str, str] = {}
     for key in ("name", "email"):
         try:
             value = os.environ.get(f"GIT_AUTHOR_{key.upper()}") or git("config", f"user.{key}")
