@@ -44,6 +44,6 @@ def _refuse_beside(stage: bytes = b"0", dvc: bytes = b"0") -> None:
         # A process whose parent died has another one.
         if psutil.Process(int(stage)).ppid() == int(dvc) != os.getppid():
             sys.exit(
-                f"error: another run is at work in this workspace (process {int(dvc)}), and two would break each other: "
-                "run this one beside it with `dvc exp run --temp` or `dvc exp run --queue`, or wait for its end"
+                f"error: another run is at work in this workspace (process {int(dvc)}), and two break each other: "
+                "wait for its end, or run this one in a folder of its own, with `dvc exp run --temp` or `--queue`"
             )
