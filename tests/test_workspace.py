@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.toy_stage import ToyStage, toy_stage
@@ -17,7 +18,8 @@ def stage() -> Iterator[ToyStage]:
     """A stage in a workspace of DVC."""
     with toy_stage() as toy:
         (toy.folder / ".dvc").mkdir()
-        toy.environment["AL_LAB_WARM"] = "off"
+        (toy.folder / "params.yaml").write_text("seed: 1\n")
+        toy.environment |= {"AL_LAB_WARM": "off", "DVC_STAGE": "toy"}
         yield toy
 
 
@@ -67,6 +69,35 @@ def test_a_run_waits_for_a_stage_whose_run_was_killed(stage: ToyStage) -> None:
     assert following.returncode == 0
 
 
+def test_a_second_run_leaves_the_params_of_the_first(stage: ToyStage) -> None:
+    params = stage.folder / "params.yaml"
+    stage.write(*WORKING)
+    first = start_dvc(stage)
+    assert first.stdout.readline() == "working\n"
+    params.write_text("seed: 2\n")  # as `dvc exp run -S seed=2` does before any stage
+    start_dvc(stage).communicate()
+    assert params.read_text() == "seed: 1\n"
+    first.communicate("\n")
+
+
+@pytest.mark.parametrize("warm", ["on", "off"])
+def test_params_that_are_edited_during_a_stage_are_put_back_before_dvc_reads_them(stage: ToyStage, warm: str) -> None:
+    params = stage.folder / "params.yaml"
+    stage.environment["AL_LAB_WARM"] = warm
+    stage.write(*WORKING)
+    first = start_dvc(stage)
+    assert first.stdout.readline() == "working\n"
+    params.write_text("seed: 2\n")
+    printed, _ = first.communicate("\n")
+    assert "warning: params.yaml was changed while this run is at work, and is put back" in printed
+    assert params.read_text() == "seed: 1\n"
+    (kept,) = (stage.folder / ".dvc/tmp/runs").glob("*.yaml")
+    assert kept.read_text() == "seed: 2\n", "what was typed is not lost"
+    params.write_text("seed: 3\n")
+    assert "put back" not in start_dvc(stage).communicate("\n")[0], "another run begins with what it finds"
+    assert params.read_text() == "seed: 3\n"
+
+
 def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:
     first = stage.start(*WORKING)
     assert first.stdout.readline() == "working\n"
@@ -78,9 +109,10 @@ def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stage_that_was_killed_holds_no_lock(stage: ToyStage, number: signal.Signals) -> None:
-    first = stage.start(*WORKING)
+    stage.write(*WORKING)
+    first = start_dvc(stage)
     assert first.stdout.readline() == "working\n"
-    first.send_signal(number)
+    psutil.Process(first.pid).children()[0].send_signal(number)
     first.wait()
     assert start_dvc(stage).communicate("\n")[0] == "working\nto the end\n"
 

@@ -58,7 +58,7 @@ def restore() -> None:
         shutil.copyfile(PARAMS, changed)
         shutil.copyfile(kept, PARAMS)
         print(
-            f"warning: {PARAMS} was changed while this run is at work, and is put back; the other version is {changed}. "
+            f"warning: {PARAMS} was changed while this run is at work, and is put back; what it said is in {changed}. "
             "Start another run with `dvc exp run --temp` or `--queue`",
             file=sys.stderr,
             flush=True,
@@ -93,6 +93,7 @@ def _name_of(pid: int) -> str:
     import psutil
 
     try:
-        return f"{pid}-{psutil.Process(pid).create_time():.0f}"
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{pid}-{process.create_time():.0f}"
     except psutil.NoSuchProcess:
         return ""
