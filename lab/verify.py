@@ -20,7 +20,8 @@ from dvc.repo import Repo
 from dvc.scm import SCMError
 
 from lab.data import labelled, prepared
-from lab.process import ending as entry
+from lab.errors import BadInput
+from lab.process import ending
 
 WORKSPACE = "workspace"
 
@@ -60,11 +61,11 @@ def main() -> None:
         named = ", ".join(f"{revision} {name[:8]}" for revision, name in first_sets.items())
         faults.append(f"the first labelled sets differ, so that these runs cannot be compared: {named}")
     if not hashes:
-        raise entry.BadInput("there are no results to verify: no stage has been run here, and no experiment is named")
+        raise BadInput("there are no results to verify: no stage has been run here, and no experiment is named")
     print(f"{len(hashes)} cached objects of {', '.join((WORKSPACE, *experiments))} read again")
     if faults:
         advice = "What was computed from a broken object since is wrong too: dvc repro --force --downstream STAGE"
-        raise entry.BadInput("\n  ".join([f"{len(faults)} found", *faults, advice]))
+        raise BadInput("\n  ".join([f"{len(faults)} found", *faults, advice]))
     print("all are intact, and every labelled set extends its predecessor")
 
 
@@ -89,7 +90,7 @@ def objects_of(revision: str) -> Iterator[Cached]:
                         md5 = part["md5"]
                         yield item._replace(output=f"{name}/{part['relpath']}", hash=md5, file=_file(folder, md5))
     except (DvcException, SCMError) as error:
-        raise entry.BadInput(f"{revision}: no experiment, branch or commit that DVC can read ({error})") from error
+        raise BadInput(f"{revision}: no experiment, branch or commit that DVC can read ({error})") from error
 
 
 @cache
@@ -110,8 +111,6 @@ def repair_of(item: Cached) -> str:
     remove = f"rm -f {shlex.quote(str(item.file))} && "
     if Path(item.output).is_file() and not fault_of(Path(item.output), item.hash):
         return remove + f"install -D -m 444 {shlex.quote(item.output)} {shlex.quote(str(item.file))}"
-    if item.output.startswith("metrics/costs/"):
-        return "none, what was measured cannot be measured again; a remote may have it: dvc fetch"
     again = f"dvc repro --force --single-item {item.stage}"
     if item.revision == WORKSPACE:
         return remove + again
@@ -137,13 +136,13 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
         try:
             pool = labelled.read(item.file)
             labelled.check_indices(pool, Path(item.output), pool_size)
-        except entry.BadInput as error:
+        except BadInput as error:
             yield f"{revision}: {error}"
             return
         pools.append(pool)
     try:
         labelled.check_chain(pools)
-    except entry.BadInput as error:
+    except BadInput as error:
         yield f"{revision}: {error}"
 
 
@@ -152,4 +151,4 @@ def _file(folder: Path, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

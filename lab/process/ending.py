@@ -1,77 +1,124 @@
-"""How a stage or another command ends as a process."""
+"""How a stage or another command ends: what went wrong is one line and a status."""
 
 import errno
 import shutil
 import sys
-import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.process.interruption import Interrupted
+from lab import params
+from lab.errors import BadInput, Diverged, Interrupted
 
 # Where the stages write what DVC then copies into its cache.
 OUTPUTS = ("data", "metrics", "plots")
 MARGIN = 2**20  # bytes, for folders and lock files
 
-
-class BadInput(ValueError):
-    """A parameter, file or environment variable that the stage refuses. The message says what to change."""
+# What Python, NumPy, PyTorch, oneDNN and cuBLAS say when memory runs out.
+LACK_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a memory",
+    "Unable to allocate",
+    "out of memory",
+    "ALLOC_FAILED",
+)
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command, and turn what went wrong into a message and a status.
+    """Run a command and exit with its status."""
+    sys.exit(status_of(main))
 
-    A ``BadInput`` and a full disk end the process with their message and status 1, a signal that asked to
-    stop with 128 + its number, any other error with its traceback.
+
+def status_of(main: Callable[[], None], cycle: str | None = None) -> int:
+    """Run a command or a stage, and print what went wrong.
+
+    Args:
+        cycle: the number of the cycle that it runs, if it runs one.
+
+    Returns:
+        The status to exit with: 0, 1 after an error, 128 + the number of the signal that stopped it.
     """
     try:
         main()
-    except BadInput as error:
-        _fail(str(error))
+        return 0
     except Interrupted as error:
-        _fail(str(error), 128 + error.number)
+        message, status = str(error), 128 + error.number
     except KeyboardInterrupt:
-        _fail("stopped by SIGINT: finished stages are kept", 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _fail(
+        message, status = "stopped by SIGINT: finished stages are kept", 130
+    except Exception as error:
+        message, status = _explanation(error, cycle), 1
+        if message is None:
+            traceback.print_exc()
+            return status
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _explanation(error: Exception, cycle: str | None) -> str | None:
+    """What to say of an error; None where only its traceback helps."""
+    if isinstance(error, BadInput):
+        return str(error)
+    if isinstance(error, Diverged):
+        return f"training diverged: {error}{_learning_rate(cycle)}"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_lack_of_memory(error)):
+        first_line = str(error).partition("\n")[0]
+        return f"out of memory{_batch_size(cycle)}" + (f" ({first_line})" if first_line else "")
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
             f"no space left on the disk of {Path.cwd()}, {shutil.disk_usage('.').free / 1e6:,.1f} MB are free: "
-            "free some and run again; finished stages are kept, and a cycle goes on from its checkpoint"
+            "free some and run again; finished stages are kept, and a cycle resumes from its checkpoint"
         )
+    return describe(error) if error.filename is not None else None
 
 
-def run_stage(main: Callable[[], Callable[[], None] | None]) -> None:
-    """Run a stage as ``run`` does, and refuse what it wrote where DVC's cache has no room for it.
-
-    Args:
-        main: the stage. It may return what is to be done once its outputs are safe.
-    """
-
-    def guarded() -> None:
-        started = time.time()
-        when_safe = main()
-        _refuse_a_full_cache(started)
-        if when_safe:
-            when_safe()
-
-    run(guarded)
+def describe(error: OSError) -> str:
+    """The file and what is wrong with it, or what is known of that."""
+    reason = (error.strerror or str(error)).lower()
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
-def _refuse_a_full_cache(started: float) -> None:
+def _is_lack_of_memory(error: RuntimeError) -> bool:
+    return any(text in str(error) for text in LACK_OF_MEMORY)
+
+
+def _learning_rate(cycle: str | None) -> str:
+    if cycle is None:
+        return ""
+    found = params.load(optim="optim", optimizer="optimizers.{optim}")
+    return (
+        f" of cycle {cycle}, with optim = {found.optim!r} and optimizers.{found.optim}.lr = {found.optimizer.lr}; "
+        "choose a smaller learning rate (finished cycles are kept)"
+    )
+
+
+def _batch_size(cycle: str | None) -> str:
+    if cycle is None:
+        return ""
+    found = params.load(protocol="protocol", training="protocols.{protocol}.training")
+    return (
+        f" in cycle {cycle}, with protocols.{found.protocol}.training.batch_size = {found.training.batch_size}: choose "
+        "a smaller batch_size or width, or a device with more memory; finished cycles are kept"
+    )
+
+
+def refuse_a_full_cache(started: float) -> None:
     """Fail while DVC would still notice: where its cache is full, it says so and ends with status 0.
 
+    Args:
+        started: time at which the stage began to write.
+
     Raises:
-        BadInput: what was written since ``started`` has no room in the cache.
+        BadInput: the cache has no room for what was written since.
     """
+    if not Path(".dvc").is_dir():
+        return
     # Imported late: no stage waits for it before its work.
     from dvc.config import Config
-    from dvc.exceptions import NotDvcRepoError
 
-    try:
-        cache = Path(Config.from_cwd(validate=False).get("cache", {}).get("dir") or ".dvc/cache")
-    except NotDvcRepoError:
-        return
+    cache = Path(Config(".dvc", validate=False).get("cache", {}).get("dir") or ".dvc/cache")
     while not cache.exists():
         cache = cache.parent
     statuses = [file.stat() for folder in OUTPUTS for file in Path(folder).rglob("*") if file.is_file()]
@@ -83,8 +130,3 @@ def _refuse_a_full_cache(started: float) -> None:
             f"the disk of DVC's cache ({cache}) is full: {free / 1e6:,.1f} MB are free, and this stage wrote "
             f"{written / 1e6:,.1f} MB; free some and run again"
         )
-
-
-def _fail(message: str, status: int = 1) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)

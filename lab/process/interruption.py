@@ -1,21 +1,15 @@
-"""Signals that ask a stage to stop: at the next good moment instead of anywhere."""
+"""Signals that ask a process to stop: at the next good moment instead of anywhere."""
 
 import signal
 
-
-class Interrupted(Exception):
-    """A signal asked to stop. The message says what is kept."""
-
-    def __init__(self, number: int, kept: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}: {kept}")
-        self.number = number
+from lab.errors import Interrupted
 
 
 class Interruption:
     """Notes SIGINT and SIGTERM from ``listen`` on; ``check`` is the moment to obey."""
 
     def __init__(self) -> None:
-        self.number = None
+        self.number: int | None = None
 
     def listen(self) -> "Interruption":
         """Take the two signals over from their defaults, for the rest of this process."""
@@ -28,10 +22,10 @@ class Interruption:
         return self.number is not None
 
     def check(self, kept: str) -> None:
-        """Raise where a signal has come. kept: what is not lost, for the message.
+        """Stop here if a signal asked for it. kept: what is not lost, for the message.
 
         Raises:
-            Interrupted: a signal has come.
+            Interrupted: a signal came.
         """
         if self.number is not None:
             raise Interrupted(self.number, kept)

@@ -1,22 +1,8 @@
-"""How much memory a process has used, and whether an error means that there is none left."""
+"""How much memory a process has used."""
 
 import resource
 import sys
 from pathlib import Path
-
-LACK_OF_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "could not create a memory",
-    "Unable to allocate",
-    "out of memory",
-    "ALLOC_FAILED",
-)
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error of PyTorch, oneDNN or Python means that memory ran out."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in LACK_OF_MEMORY)
 
 
 def peak_memory_mb() -> float:

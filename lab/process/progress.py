@@ -5,31 +5,32 @@ from time import monotonic
 
 from tqdm import tqdm
 
+from lab import host
+
 SECONDS_BETWEEN_LINES = 20
 
 
-class Progress:
-    """Count work that is done, with figures beside it and the time left.
+class Progress(host.Progress):
+    """Counts finished work and shows it, with figures beside it and the time left.
 
     Args:
-        title: what is being done.
-        total: units of work.
-        unit: their name, in the plural.
+        title: the work.
+        total: its amount.
+        unit: what is counted, in the plural.
     """
 
     def __init__(self, title: str, total: int, unit: str) -> None:
-        self.title, self.total, self.unit = title, total, unit
-        self.done = 0
+        super().__init__(total)
+        self.title, self.unit = title, unit
         self.started = self.last_line = monotonic()
         self.bar = tqdm(total=total, desc=title, unit=f" {unit}") if sys.stderr.isatty() else None
 
-    def update(self, done: int = 1, **figures: str) -> None:
-        """Count ``done`` more units; figures: name=text, of the state after them."""
-        self.done += done
+    def update(self, count: int = 1, **figures: str) -> None:
+        super().update(count)
         is_last = self.done >= self.total
         if self.bar is not None:
             self.bar.set_postfix(figures, refresh=False)
-            self.bar.update(done)
+            self.bar.update(count)
             if is_last:
                 self.bar.close()
         elif is_last or monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:

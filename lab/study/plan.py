@@ -1,13 +1,14 @@
 """A study file: which arms, which seeds, which protocol.
 
-    protocol: cpu_study
+    protocol: demo
+    dataset: digits
     seeds: [0, 1, 2]
     arms:                             # every combination of these values
       arch: [resnet18]
       optim: [sgd, adam]
     cycles: 10                        # optional; as in params.yaml where it is left out
 
-Any key of params.yaml can stand under ``arms``, dotted where it lies in a block.
+Every key of params.yaml can be varied under ``arms``, dotted where it lies in a block.
 """
 
 import json
@@ -17,36 +18,43 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from lab import params
+from lab.cycles import pairs
 from lab.errors import BadInput
-from lab.params import Yaml12Loader, parse
 from lab.process import check
+from lab.process.schema import Block, Count, validate
 
-# What a name always says, and what goes without saying in it.
+# What an arm's name always has, and the strategy that it leaves out.
 ALWAYS = ("arch", "optim")
 USUAL_STRATEGY = "loss_prediction"
-# What other keys of the file say.
-NOT_IN_ARMS = {"protocol": "protocol", "seed": "seeds", "cold_start_seed": "seeds", "cycles": "cycles"}
+# What other keys of the file set, for all arms.
+NOT_IN_ARMS = {
+    "cycles": "cycles",
+    "protocol": "protocol",
+    "dataset": "dataset",
+    "seed": "seeds",
+    "cold_start_seed": "seeds",
+}
+# Blocks of which an arm reads the one that it chooses.
+CHOSEN = {block: key for key, block in check.BLOCKS.items()}
 
 
-class _StudyFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _StudyFile(Block):
     protocol: str
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    dataset: str
+    seeds: Annotated[list[check.Seed], Field(min_length=1)]
     arms: Annotated[dict[str, Annotated[list, Field(min_length=1)]], Field(min_length=1)]
-    cycles: Annotated[int | None, Field(ge=1)] = None
+    cycles: Count | None = None
 
 
 class Arm(NamedTuple):
     """One run of a study.
 
-    name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's stands before it, so that
-    studies do not meet. group: the name without protocol and seed, the same in every study. settings: key=value
-    of params.yaml, dotted keys; those of the protocol, the seed and the cycles included. params: the whole
-    params.yaml that they make.
+    name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's comes before it, so that studies do
+    not share names. group: the name without protocol and seed, the same in every study. settings: key=value of
+    params.yaml, dotted keys; protocol, data set, seed and cycles included. params: all of params.yaml with them.
     """
 
     name: str
@@ -63,9 +71,13 @@ class Arm(NamedTuple):
     @property
     def prefix(self) -> str:
         """What the stages up to the cold start depend on, which arms share."""
-        protocol = self.params["protocol"]
-        cold_start = self.params["protocols"][protocol]["cold_start"]
-        return yaml.safe_dump([protocol, self.params["datasets"], self.params["cold_start_seed"], cold_start])
+        chosen = [self.params[key] for key in ("protocol", "dataset", "cold_start_seed")]
+        return json.dumps([*chosen, self.protocol["cold_start"]])
+
+    @property
+    def protocol(self) -> dict:
+        """The block of the arm's protocol."""
+        return self.params["protocols"][self.params["protocol"]]
 
 
 def read(path: Path, params_text: str) -> list[Arm]:
@@ -79,51 +91,70 @@ def read(path: Path, params_text: str) -> list[Arm]:
         BadInput: the file, or the params of any arm, are refused; every fault is named.
     """
     try:
-        study = _StudyFile(**_mapping(path))
-    except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise BadInput("\n".join([f"{path} is refused, nothing was run:", *faults])) from error
-    if reserved := [key for key in study.arms if key in NOT_IN_ARMS]:
-        faults = [f"  arms.{key}: stands under {NOT_IN_ARMS[key]}, for all arms" for key in reserved]
-        raise BadInput("\n".join([f"{path} is refused, nothing was run:", *faults]))
-    base = parse(params_text)
+        study = validate(_StudyFile, params.read(path))
+        if reserved := [key for key in NOT_IN_ARMS if key in study.arms]:
+            raise ValueError("\n".join(f"arms.{key}: set {NOT_IN_ARMS[key]} instead, for all arms" for key in reserved))
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise _refusal(path, str(error).splitlines()) from None
+    base = params.parse(params_text)
     arms = [
-        _arm(study, dict(zip(study.arms, values, strict=True)), seed, base)
+        _arm(path, study, dict(zip(study.arms, values, strict=True)), seed, base)
         for seed in study.seeds
         for values in product(*study.arms.values())
     ]
-    faults = [f"  {arm.name}: {fault}" for arm in arms for fault in _faults(arm)]
+    swept = [key for key, values in study.arms.items() if len(values) > 1]
+    # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
+    has_optimizers = any(key.startswith("optimizers.") for key in study.arms)
+    faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, swept, has_optimizers)]
     names = [arm.name for arm in arms]
-    faults += [f"  {name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
+    faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
     if faults:
-        raise BadInput("\n".join([f"{path} is refused, nothing was run:", *dict.fromkeys(faults)]))
+        raise _refusal(path, dict.fromkeys(faults))
     return arms
 
 
-def get(params: dict, key: str) -> object:
+def get(values: dict, key: str) -> object:
     """The value of a dotted key; None where there is none."""
     for name in key.split("."):
-        params = params.get(name) if isinstance(params, dict) else None
-    return params
-
-
-def _mapping(path: Path) -> dict:
-    try:
-        values = yaml.load(path.read_text(), Loader=Yaml12Loader)
-    except OSError as error:
-        raise BadInput(f"{path}: the study file cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise BadInput(f"{path}: must be a mapping with protocol, seeds and arms, not {values!r}")
+        values = values.get(name) if isinstance(values, dict) else None
     return values
 
 
-def _arm(study: _StudyFile, values: dict[str, object], seed: int, base: dict) -> Arm:
+def with_settings(params: dict, settings: dict[str, object]) -> dict:
+    """A copy of params with values set at dotted keys.
+
+    Raises:
+        ValueError: a key leads through a value that is no block.
+    """
+    found = deepcopy(params)
+    for key, value in settings.items():
+        *blocks, last = key.split(".")
+        block = found
+        for name in blocks:
+            block = block.setdefault(name, {})
+            if not isinstance(block, dict):
+                raise ValueError(f"{key}: {name} of params.yaml is a value, and no block of params")
+        block[last] = value
+    return found
+
+
+def _refusal(path: Path, faults) -> BadInput:
+    return BadInput("\n".join([f"{path} is refused, nothing was run:", *(f"  {fault}" for fault in faults)]))
+
+
+def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, base: dict) -> Arm:
     # One number for both: the arms of a seed share its first labelled set, and differ in what the study varies.
-    settings = {"protocol": study.protocol, **values, "seed": seed, "cold_start_seed": seed}
+    settings = {
+        "protocol": study.protocol,
+        "dataset": study.dataset,
+        **values,
+        "seed": seed,
+        "cold_start_seed": seed,
+    }
     if study.cycles is not None:
-        settings["cycles"] = [{"this": number, "next": number + 1} for number in range(study.cycles)]
+        settings["cycles"] = pairs(study.cycles)
     said = [str(values.get(key, base.get(key))) for key in ALWAYS]
     strategy = values.get("strategy", base.get("strategy"))
     if strategy != USUAL_STRATEGY:
@@ -133,25 +164,26 @@ def _arm(study: _StudyFile, values: dict[str, object], seed: int, base: dict) ->
             is_word = isinstance(value, str)
             said.append(_plain(value if is_word else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
     group = "-".join(said)
-    params = deepcopy(base)
-    for key, value in settings.items():
-        *blocks, last = key.split(".")
-        block = params
-        for name in blocks:
-            block = block.setdefault(name, {})
-            if not isinstance(block, dict):
-                raise BadInput(f"arms.{key}: {name} of params.yaml is no block of params")
-        block[last] = value
-    prefix = "" if study.protocol == "paper" else f"{study.protocol}-"
-    return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, params)
-
-
-def _faults(arm: Arm) -> list[str]:
     try:
-        check.check(yaml.safe_dump(arm.params))
+        found = with_settings(base, settings)
     except ValueError as error:
-        return [line.strip() for line in str(error).splitlines()]
-    return []
+        raise _refusal(path, [f"arms.{error}"]) from None
+    prefix = "" if study.protocol == "paper" else f"{study.protocol}-"
+    return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, found)
+
+
+def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
+    faults = []
+    for key in swept:
+        block, _, rest = key.partition(".")
+        chosen = arm.params.get(CHOSEN.get(block))
+        if chosen is not None and rest.partition(".")[0] != chosen:
+            faults.append(f"arms.{key}: several values, none of which this arm reads: its {CHOSEN[block]} = {chosen!r}")
+    try:
+        check.check(arm.params, optimizers=has_optimizers)
+    except ValueError as error:
+        faults += str(error).splitlines()
+    return faults
 
 
 def _plain(text: str) -> str:

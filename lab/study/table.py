@@ -7,14 +7,16 @@ from io import StringIO
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
+from lab.data import history
 from lab.errors import BadInput
-from lab.params import parse
+from lab.params import PARAMS_FILE, parse
+from lab.process.costs import LOG
 from lab.study.experiments import git
 from lab.study.plan import Arm
-from stages.summarise import CURVE_COLUMNS
+from stages.summarise import CURVE
 
+SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 # What a reader of the table may rely on.
 COLUMNS = [
     "arm",
@@ -23,12 +25,20 @@ COLUMNS = [
     "optim",
     "strategy",
     "protocol",
+    "dataset",
     "settings",
     "seed",
-    *CURVE_COLUMNS,
-    "training_seconds",
-    "evaluation_seconds",
-    "query_seconds",
+    "cycle",
+    "labels",
+    "accuracy",
+    "label_efficiency",
+    "loss_spearman",
+    "loss_pair_accuracy",
+    "training_images",
+    "parameters",
+    "flops",
+    "acquired_classes",
+    *SECONDS,
     "images_per_second",
     "peak_memory_mb",
     "target_accuracy",
@@ -49,7 +59,7 @@ def collect(arms: list[Arm], finished: dict[str, str], revision: str) -> pd.Data
 
     Args:
         finished: name → commit of the experiment; at least one.
-        revision: the commit that they began from.
+        revision: the commit that they hold for.
     """
     tables = [_rows(arm, finished[arm.name]) for arm in arms if arm.name in finished]
     return pd.concat(tables, ignore_index=True).assign(revision=revision)[COLUMNS]
@@ -71,21 +81,28 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _rows(arm: Arm, commit: str) -> pd.DataFrame:
-    curve = pd.read_csv(StringIO(git("show", f"{commit}:plots/curve.csv")))
-    costs = pd.read_csv(StringIO(git("show", f"{commit}:plots/costs.csv"))).drop(columns="labels")
-    params = parse(git("show", f"{commit}:params.yaml"))
-    chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "seed")}
-    return curve.merge(costs, on="cycle", validate="one_to_one").assign(
-        arm=arm.name,
-        group=arm.group,
-        **chosen,
-        settings=" ".join(word for word in arm.options if word != "-S"),
-        target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
-        first_set=_first_set(git("show", f"{commit}:dvc.lock")),
+    curve = pd.read_csv(StringIO(git("show", f"{commit}:{CURVE}")))
+    params = parse(git("show", f"{commit}:{PARAMS_FILE}"))
+    hashes = _hashes(git("show", f"{commit}:dvc.lock"))
+    # A cycle that was restored and not computed cost nothing, and has no row.
+    costs = pd.read_csv(StringIO(git("show", f"{commit}:{LOG}")))
+    costs = costs.drop_duplicates("history", keep="last").drop(columns=["cycle", "labels", "host"])
+    chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "dataset", "seed")}
+    return (
+        curve.assign(history=[hashes.get(str(history.path_of(cycle + 1))) for cycle in curve["cycle"]])
+        .merge(costs, on="history", how="left", validate="one_to_one")
+        .assign(
+            arm=arm.name,
+            group=arm.group,
+            **chosen,
+            settings=" ".join(word for word in arm.options if word != "-S"),
+            target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
+            first_set=hashes["data/labelled/0.csv"],
+        )
     )
 
 
-def _first_set(lock: str) -> str:
-    """The hash of the first labelled set."""
-    (out,) = yaml.safe_load(lock)["stages"]["cold_start"]["outs"]
-    return out["md5"]
+def _hashes(lock: str) -> dict[str, str]:
+    """The hash of every output that a dvc.lock names."""
+    outs = [out for stage in parse(lock, "dvc.lock")["stages"].values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs}
