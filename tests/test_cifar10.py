@@ -12,10 +12,13 @@ from lab.data import prepared
 from lab.data.sets import cifar10
 from tests.conftest import Clone
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get(cifar10.VARIABLE),
-    reason=f"needs CIFAR-10: name its archive or folder in {cifar10.VARIABLE}",
-)
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(
+        not os.environ.get(cifar10.VARIABLE),
+        reason=f"needs CIFAR-10: name its archive or folder in {cifar10.VARIABLE}",
+    ),
+]
 
 
 def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:
@@ -26,7 +29,7 @@ def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:
         "loss_prediction.detach_at": 1,
         "query.pool_subset": 200,
     }
-    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), "protocol=cpu", cycles.option(2)]
+    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), "protocol=cpu", cycles.setting(2)]
     options = [part for setting in settings for part in ("-S", setting)]
     log = clone("dvc", "exp", "run", *options)
     assert "cycle 1: 200 labels, test accuracy" in log

@@ -235,8 +235,8 @@ def test_costs_are_measured_and_kept_apart(laboratory: Path) -> None:
     costs = run(0).costs
     assert all(costs[name] > 0 for name in ("training_seconds", "evaluation_seconds", "query_seconds"))
     assert costs["images_per_second"] == pytest.approx(6 / costs["training_seconds"])
-    assert (costs["cycle"], costs["labels"], costs["compile_seconds"]) == (0, 6, 0)
-    assert set(costs) & set(results(0)) == {"cycle", "labels"}
+    assert costs["compile_seconds"] == 0
+    assert not set(costs) & set(results(0))
 
 
 def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:

@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import choices, params
-from lab.cycles import listed
+from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
 SHIPPED = params.parse(TEXT)
-CYCLES = params.read(ROOT / "cycles.yaml")
 
 
 def changed(values: dict, key: str, value: object) -> dict:
@@ -32,10 +31,10 @@ def changed(values: dict, key: str, value: object) -> dict:
     return values
 
 
-def refusal_of(values: dict, cycles: dict = CYCLES) -> list[str]:
+def refusal_of(values: dict) -> list[str]:
     """The lines by which the check refuses them."""
     with pytest.raises(ValueError) as refusal:
-        check.check(values, cycles)
+        check.check(values)
     return str(refusal.value).splitlines()
 
 
@@ -121,11 +120,11 @@ def test_load_follows_the_chosen_names(laboratory: Path) -> None:
 
 
 def test_the_shipped_params_are_accepted_and_the_paper_s() -> None:
-    check.check(SHIPPED, CYCLES)
+    check.check(SHIPPED)
     chosen = tuple(SHIPPED[key] for key in ("optim", "arch", "strategy", "protocol", "dataset"))
     assert chosen == ("sgd", "resnet18", "loss_prediction", "paper", "cifar10")
     paper = SHIPPED["protocols"]["paper"]
-    assert CYCLES["cycles"] == listed(10)
+    assert SHIPPED["cycles"] == pairs(10)
     assert paper["cold_start"] + 9 * paper["query"]["labels"] == 10_000
     training = paper["training"]
     assert (training["epochs"], training["batch_size"], training["lr_drop_at"]) == (200, 128, 0.8)
@@ -165,6 +164,12 @@ def test_the_comments_name_every_choice(key: str) -> None:
         ("seed", -1, "seed = -1: "),
         ("seed", True, "seed = True: "),
         ("seed", 2**32, "seed = 4294967296: "),
+        ("cycles", [], "cycles = []: "),
+        ("cycles", 3, "cycles = 3: "),
+        ("cycles", {"0": [0, 1]}, "cycles = {'0': "),
+        ("cycles.3.1", 5, "cycles[3] = [3, 5]: must be [3, 4], since cycles follow each other from 0"),
+        ("cycles.0.0", 1, "cycles[0] = [1, 1]: must be [0, 1]"),
+        ("cycles.0", [0, 1, 2], "cycles.0 = [0, 1, 2]: "),
         ("arch", 18, "arch = 18: must be a string: quote it, '18'"),
         ("protocols.mine", {}, "protocols.mine.cold_start: missing"),
         ("optimizers.sgd.class", "Sgd", "optimizers.sgd.class = 'Sgd': choose from "),
@@ -209,21 +214,6 @@ def test_refusals_name_key_value_and_choices(key: str, value: object, message: s
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("cycles", [], "cycles = []: "),
-        ("cycles.3.next", 5, "cycles[3] = {'this': 3, 'next': 5}: must be {this: 3, next: 4}"),
-        ("cycles.0.this", 1, "cycles[0] = {'this': 1, 'next': 1}: must be {this: 0, next: 1}"),
-        ("cycles.0.last", 1, "cycles.0.last = 1: choose from this, next"),
-        ("cycles", {"0": {"this": 0, "next": 1}}, "cycles = {'0': "),
-        ("cycle", [], "cycle = []: choose from cycles (did you mean cycles?)"),
-    ],
-)
-def test_refusals_of_cycles(key: str, value: object, message: str) -> None:
-    assert any(message in line for line in refusal_of(SHIPPED, changed(CYCLES, key, value)))
-
-
-@pytest.mark.parametrize(
     ("key", "share", "epochs", "when"),
     [
         ("training.lr_drop_at", 0.8, 2, "after the last epoch"),
@@ -242,13 +232,13 @@ def test_a_share_of_one_is_never_and_of_none_at_once() -> None:
     values = changed(SHIPPED, "protocols.paper.training.epochs", 1)
     values = changed(values, "protocols.paper.training.lr_drop_at", 1)
     for share in (0, 1, 0.0, 1.0):
-        check.check(changed(values, "protocols.paper.loss_prediction.detach_at", share), CYCLES)
+        check.check(changed(values, "protocols.paper.loss_prediction.detach_at", share))
 
 
 def test_an_optimizer_is_four_lines_more() -> None:
     lines = "\n  nadam:\n    class: NAdam\n    lr: 0.002\n    momentum_decay: 0.004\n"
     text = TEXT.replace("\nprotocols:", lines + "\nprotocols:").replace("optim: sgd", "optim: nadam")
-    check.check(params.parse(text), CYCLES)
+    check.check(params.parse(text))
 
 
 def test_all_faults_are_named_at_once() -> None:
@@ -257,7 +247,7 @@ def test_all_faults_are_named_at_once() -> None:
 
 
 def test_without_optimizers_their_blocks_are_left_to_another_stage() -> None:
-    check.check(changed(SHIPPED, "optimizers.sgd.lr", 0), CYCLES, optimizers=False)
+    check.check(changed(SHIPPED, "optimizers.sgd.lr", 0), optimizers=False)
 
 
 def test_a_quoted_number_is_refused_with_the_cure() -> None:
@@ -265,7 +255,7 @@ def test_a_quoted_number_is_refused_with_the_cure() -> None:
         (key, value), text = quoted.strip().split(": "), TEXT.replace(line, quoted)
         (refusal, *_) = refusal_of(params.parse(text))
         assert f"{key} = {value}: must be a number, and a quoted one is a string: remove the quotes" in refusal
-    check.check(params.parse(TEXT.replace("lr: 0.1\n", "lr: 5e-05\n")), CYCLES)
+    check.check(params.parse(TEXT.replace("lr: 0.1\n", "lr: 5e-05\n")))
 
 
 def leaves(values: object, path: tuple = ()):
@@ -286,10 +276,8 @@ WRONG = st.one_of(
 
 @given(st.data())
 def test_any_leaf_made_wrong_is_named(data: st.DataObject) -> None:
-    both = {"params": SHIPPED, "cycles": CYCLES}
-    path = data.draw(st.sampled_from(sorted(leaves(both), key=str)))
-    broken = changed(both, ".".join(map(str, path)), data.draw(WRONG))
-    refusal = " ".join(refusal_of(broken["params"], broken["cycles"]))
+    path = data.draw(st.sampled_from(sorted(leaves(SHIPPED), key=str)))
+    refusal = " ".join(refusal_of(changed(SHIPPED, ".".join(map(str, path)), data.draw(WRONG))))
     assert [part for part in path if isinstance(part, str)][-1] in refusal
 
 
@@ -299,7 +287,6 @@ def test_the_refusal_of_the_files_says_how_to_go_back(tmp_path: Path, monkeypatc
     for folder, advice in ((tmp_path, "`git checkout params.yaml`"), (temporary, None)):
         monkeypatch.chdir(folder)
         Path("params.yaml").write_text(TEXT.replace("optim: sgd", "optim: sdg"))
-        Path("cycles.yaml").write_text((ROOT / "cycles.yaml").read_text())
         with pytest.raises(ValueError) as refusal:
             check.check_files()
         heading, fault, *rest = str(refusal.value).splitlines()
