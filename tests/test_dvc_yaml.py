@@ -86,7 +86,9 @@ def test_params_are_the_keys_read(name: str) -> None:
     reading = {file for file in reached_from(module_of(STAGES[name])) if params_read_by(file)}
     assert reading <= {module_of(STAGES[name])}, "only the stage's own module reads params"
     # The check reads none: it runs again where what is chosen at the top changes, and launch checks that.
-    expected = {*Params.model_fields} - {*BLOCKS.values()} if name == "check" else params_read_by(module_of(STAGES[name]))
+    expected = (
+        {*Params.model_fields} - {*BLOCKS.values()} if name == "check" else params_read_by(module_of(STAGES[name]))
+    )
     assert sorted(STAGES[name].get("params", [])) == sorted(expected)
 
 
