@@ -22,7 +22,9 @@ class Block(BaseModel):
         """Refuse an unknown key with the choices, which pydantic's own refusal leaves out."""
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
         if unknown:
-            raise ValueError("; ".join(not_a_choice(_on_one_line(key), values[key], cls.model_fields, key) for key in unknown))
+            raise ValueError(
+                "; ".join(not_a_choice(_on_one_line(key), values[key], cls.model_fields, key) for key in unknown)
+            )
         return values
 
 

@@ -10,65 +10,138 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 
-from lab.process import ending as entry
+from lab.errors import BadInput
+from lab.params import PARAMS_FILE, parse
+from lab.process import ending
 from lab.report.curve import draw_curve
 
-# What a result depends on beside commit and params, as the costs files record it.
+# What a result depends on beside commit and params.
 ENVIRONMENT = ("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled")
+REFERENCE = "logistic regression"
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("experiments", nargs="+", help="experiments, branches or commits")
     parser.add_argument("--out", type=Path, required=True, help="where to write the picture (.png)")
+    parser.add_argument(
+        "--reference", action="store_true", help="also train a logistic regression on the labelled images of each run"
+    )
     arguments = parser.parse_args()
 
-    curves = pd.concat(
-        pd.read_csv(StringIO(_read("plots/curve.csv", name))).assign(run=name) for name in arguments.experiments
-    )
-    # A dash where a run has no such cycle.
-    table = curves.pivot(index="labels", columns="run", values="accuracy")[arguments.experiments]
-    print("\nTest accuracy by labelled images\n")
-    print(table.map("{:.1%}".format, na_action="ignore").fillna("–").rename_axis(index=None, columns=None).to_string())
+    names = list(dict.fromkeys(arguments.experiments))
+    curves = {name: _curve(name) for name in names}
+    chosen = {name: parse(_read(f"{PARAMS_FILE}", name).decode(), f"{name}:{PARAMS_FILE}") for name in names}
+    references = _references(curves) if arguments.reference else {}
+    print(f"\nTest accuracy by labelled images\n\n{_table(curves, references)}")
     # dtype=object: counts stay whole numbers beside shares
-    summaries = {
-        name: pd.Series(json.loads(_read("metrics/summary.json", name)), dtype=object) for name in arguments.experiments
-    }
+    summaries = {name: pd.Series(json.loads(_read("metrics/summary.json", name)), dtype=object) for name in names}
     print("\nSummary, after the last cycle\n")
-    print(pd.DataFrame(summaries).map(_round).to_string())
-    for line in differing_environments({name: _costs(name) for name in arguments.experiments}):
+    print(pd.DataFrame(summaries).rename(index=lambda name: name.replace("_", " ")).map(_round).to_string())
+    print(f"\n{seen(curves, references, [params['dataset'] for params in chosen.values()])}")
+    for line in differing_environments(curves):
         print(f"warning: {line}")
-    draw_curve(curves, "accuracy", "Accuracy vs. budget", "test accuracy", arguments.out)
+    lines = [curve.assign(run=name, optim=chosen[name]["optim"]) for name, curve in curves.items()]
+    lines += [curve.assign(run=f"{REFERENCE} ({name})", optim=None) for name, curve in references.items()]
+    draw_curve(pd.concat(lines), "accuracy", "Accuracy against budget", "test accuracy", arguments.out)
     print(f"\nPicture: {arguments.out}")
 
 
-def differing_environments(costs: dict[str, pd.DataFrame]) -> list[str]:
+def differing_environments(curves: dict[str, pd.DataFrame]) -> list[str]:
     """What the runs were not computed alike with, a line each; none where they are comparable.
 
     Args:
-        costs: plots/costs.csv of each run, by its name.
+        curves: plots/curve.csv of each run, by its name.
     """
     lines = []
     for fact in ENVIRONMENT:
         values = {
-            name: sorted(set(table[fact].astype(str))) if fact in table else ["not recorded"]
-            for name, table in costs.items()
+            name: sorted(set(curve[fact].astype(str))) if fact in curve else ["not recorded"]
+            for name, curve in curves.items()
         }
-        if len({tuple(value) for value in values.values()}) > 1 or any(len(value) > 1 for value in values.values()):
+        if len(set().union(*values.values())) > 1:
             named = "; ".join(f"{name} {' and '.join(value)}" for name, value in values.items())
             lines.append(f"not all computed with the same {fact}, which alone changes results ({named})")
     return lines
 
 
-def _costs(name: str) -> pd.DataFrame:
-    return pd.read_csv(StringIO(_read("plots/costs.csv", name)))
+def seen(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame], datasets: list[str]) -> str:
+    """What the numbers show, and what they do not.
+
+    Args:
+        curves: columns labels and accuracy of each run, by its name.
+        references: the same of the logistic regressions.
+        datasets: of the runs.
+    """
+    accuracies = {name: curve.set_index("labels")["accuracy"] for name, curve in curves.items()}
+    common = set.intersection(*(set(accuracy.index) for accuracy in accuracies.values()))
+    if not common:
+        return "The runs have no number of labels in common: they cannot be compared."
+    labels = max(common)
+    final = pd.Series({name: accuracy[labels] for name, accuracy in accuracies.items()})
+    final = final.sort_values(ascending=False, kind="stable")
+    (first, best), *rest = final.items()
+    text = f"At {labels:,} labels {first} reaches {best:.1%}"
+    if rest:
+        second, accuracy = rest[0]
+        points = 100 * (best - accuracy)
+        ahead = f"is {points:.1f} points ahead of" if points >= 0.05 else "is level with"
+        text = f"At {labels:,} labels {first} {ahead} {second} ({best:.1%}, {accuracy:.1%})"
+    text += "."
+    for name, reference in references.items():
+        at_end = reference.set_index("labels")["accuracy"][labels]
+        side = "above" if final[name] > at_end else "not above"
+        text += f" {name} is {side} a logistic regression on its labels ({at_end:.1%})."
+    if rest:
+        text += " Each is one run with one seed, so this does not show which is better: a study repeats it over seeds."
+    if "digits" in datasets:
+        text += " Digits say nothing about CIFAR-10."
+    return text
 
 
-def _read(path: str, revision: str) -> str:
+def _table(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame]) -> str:
+    columns = {"network": curves, REFERENCE: references} if references else {"": curves}
+    table = pd.DataFrame(
+        {
+            (kind, name): curve.set_index("labels")["accuracy"].map("{:.1%}".format)
+            for kind, some in columns.items()
+            for name, curve in some.items()
+        }
+    )
+    # A dash where a run has no such cycle.
+    return table.sort_index().fillna("–").rename_axis(index=None).to_string()
+
+
+def _references(curves: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The curve of a logistic regression on the labels of each run whose data can be read."""
+    from lab.report import reference  # scikit-learn takes a second to load
+
+    found = {}
+    for name, curve in curves.items():
+        try:
+            accuracies = reference.of_run(lambda path, name=name: _read(path, name), curve["cycle"])
+        except BadInput as error:
+            print(f"no {REFERENCE} on the labels of {name}: {error}")
+        else:
+            found[name] = curve[["labels"]].assign(accuracy=accuracies)
+    return found
+
+
+def _curve(name: str) -> pd.DataFrame:
     try:
-        return dvc.api.read(path, rev=revision)
+        curve = pd.read_csv(StringIO(_read("plots/curve.csv", name).decode()))
+    except BadInput as error:
+        raise BadInput(f"{name}: no finished run of that name; {error}") from error
+    if curve.empty:
+        raise BadInput(f"{name}: no finished run, plots/curve.csv has no rows there")
+    return curve
+
+
+def _read(path: str, revision: str) -> bytes:
+    try:
+        return dvc.api.read(path, rev=revision, mode="rb")
     except (DvcException, SCMError, OSError) as error:
-        raise entry.BadInput(f"{revision}: no finished run of that name, {path} cannot be read ({error})") from error
+        raise BadInput(f"{path} of {revision} cannot be read: {error}") from error
 
 
 def _round(value: object) -> str:
@@ -76,4 +149,4 @@ def _round(value: object) -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

@@ -1,26 +1,26 @@
 """The figures of a study, drawn with seaborn from its tidy table."""
 
 import json
+from typing import NamedTuple
 
 import matplotlib
-
-matplotlib.use("Agg")  # no screen is needed
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from lab.report.claims import ARCHITECTURES, OPTIMIZERS, Data
+from lab.report import style
+from lab.report.claims import Data
+from lab.report.curve import BUDGET_LABEL, DASHES, REFERENCE, Look, draw_lines, label_ends, set_theme, show_budget
 from lab.report.statistics import FEWEST_SEEDS, area, wins
+from lab.report.style import words
 
-COLOURS = dict(zip(OPTIMIZERS, sns.color_palette("colorblind"), strict=False))
 USUAL = "loss_prediction"
-SINGLE_RUNS = {"units": "seed", "estimator": None}
-
-BUDGET_LABEL = "labelled images"
+MOST_LINES = 6  # of a panel
+MOST_COLUMNS = 3
+SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
 # What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
 STATED = [
@@ -34,209 +34,247 @@ STATED = [
 ]
 
 
-def figure_3(tidy: pd.DataFrame, anchors: pd.DataFrame) -> Figure:
-    """Accuracy against budget: a panel an architecture, a line an optimizer, the deviation over seeds as a band.
+class Chart(NamedTuple):
+    """One column of the table against another. chance: what a guess reaches, drawn as a horizontal line."""
 
-    At the paper's scale also what its text states, and public curves.
+    title: str
+    y_label: str
+    y: str
+    x: str = "labels"
+    x_label: str = BUDGET_LABEL
+    chance: float | None = None
+
+
+ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
+CHARTS = {
+    "figure_3": Chart("Accuracy against budget", ACCURACY, "accuracy"),
+    "label_efficiency": Chart("Label efficiency", "accuracy gained per label", "label_efficiency"),
+    "accuracy_vs_image_passes": Chart(
+        "Accuracy against compute", ACCURACY, "accuracy", "image_passes", "images trained on, so far"
+    ),
+    "accuracy_vs_seconds": Chart(
+        "Accuracy against time", ACCURACY, "accuracy", "seconds", "seconds of training, evaluation and query, so far"
+    ),
+    "loss_spearman": Chart(RANKS, "Spearman's rank correlation", "loss_spearman", chance=0),
+    "loss_pair_accuracy": Chart(RANKS, "pairs in the right order", "loss_pair_accuracy", chance=0.5),
+}
+
+
+def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure that the table has something for, by the name of its file.
+
+    Args:
+        anchors: public curves, shown beside a study at the paper's scale.
     """
-    figure, panels = _panels(tidy, "labels", "accuracy")
-    is_at_paper_scale = Data(tidy).is_at_paper_scale
-    for arch, axes in panels.items():
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        if is_at_paper_scale:
-            for (source, method), curve in anchors[anchors["arch"] == arch].groupby(["source", "method"]):
-                axes.plot(curve["labels"], curve["accuracy"], color="0.7", linewidth=0.8, zorder=0)
-                last = curve.iloc[-1]
-                axes.annotate(f"{source}, {method}", (last["labels"], last["accuracy"]), fontsize=5, color="0.5")
-            for _, optim, first, last, accuracy in (mark for mark in STATED if mark[0] == arch):
-                style = {"marker": "*", "markersize": 11, "markeredgecolor": "black", "linestyle": ":"}
-                axes.plot([first, last], [accuracy, accuracy], color=COLOURS[optim], **style)
-    note = "" if not is_at_paper_scale else "; stars: the paper's text; grey: public curves"
-    _finish(figure, panels, tidy, "Accuracy against budget", BUDGET_LABEL, "test accuracy", note)
-    return figure
+    set_theme(font_scale=0.9)
+    # Words stay words in an SVG: they can be searched, and the file is small.
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "study"}
+    public = anchors if Data(tidy).is_at_paper_scale else None
+    table = _with_costs(_in_order(tidy))
+    figures = {name: draw(chart, table, public if name == "figure_3" else None) for name, chart in CHARTS.items()}
+    figures |= {"area": areas(tidy), "classes": classes(tidy), "wins": win_matrix(tidy)}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def label_efficiency(tidy: pd.DataFrame) -> Figure | None:
-    """Accuracy gained over the cold start, per label beyond it; None for single cycles, which gain nothing."""
-    table = tidy[tidy["label_efficiency"].notna()]
+def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) -> Figure | None:
+    """Panels of lines: one an architecture, and with many lines one a strategy or optimizer.
+
+    From three seeds on a line is their mean, with a band of one standard deviation against labels; else it is a run.
+    None where the table has no values.
+
+    Args:
+        public: curves of others, drawn in the panels of their architecture beside what the paper's text states.
+    """
+    table = table.dropna(subset=[chart.x, chart.y])
     if table.empty:
         return None
-    figure, panels = _panels(table, "labels", "label_efficiency")
-    _finish(figure, panels, tidy, "Label efficiency", BUDGET_LABEL, "accuracy gained per label")
+    seeds = table.groupby("group")["seed"].nunique()
+    counts = f"{seeds.min()} seeds" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()} seeds"
+    note = [f"Protocol {table['protocol'].iloc[0]}, {counts}; a line is a run."]
+    options = {"units": "seed", "estimator": None}
+    if seeds.min() >= FEWEST_SEEDS and chart.x == "labels":
+        options = {"errorbar": "sd", "err_kws": {"alpha": 0.12, "linewidth": 0}}
+        note = [note[0].replace("a run", "their mean, a band one standard deviation")]
+    elif seeds.min() >= FEWEST_SEEDS:
+        # Seeds differ in seconds: a point is the mean of both.
+        keys = ["arch", "optim", "variant", "group", "cycle"]
+        table = table.groupby(keys, observed=True)[[chart.x, chart.y]].mean().reset_index().assign(seed="mean")
+        note = [note[0].replace("a run", "their mean")]
+
+    panels = _panels(table)
+    columns = min(len(panels), MOST_COLUMNS if table["arch"].nunique() == 1 else table["arch"].nunique())
+    rows = -(len(panels) // -columns)
+    size = (0.5 + 4.6 * columns, 1 + 3.3 * rows)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    ends = {}
+    for axes, (title, part) in zip(grid.flat, panels.items(), strict=False):
+        arch = part["arch"].iloc[0]
+        others = table[(table["arch"] == arch) & ~table["group"].isin(part["group"])]
+        for _, other in others.groupby(["group", "seed"] if "units" in options else "group"):
+            axes.plot(*other.groupby("cycle")[[chart.x, chart.y]].mean().T.to_numpy(), color="0.85", linewidth=1)
+        part, looks = _lines(part)
+        found = [draw_lines(axes, part, chart.x, chart.y, looks, **options)]
+        if public is not None and arch in set(public["arch"]):
+            found.append(_draw_public(axes, public[public["arch"] == arch]))
+            _draw_stated(axes, arch)
+        ends[axes] = pd.concat(found)
+        if chart.chance is not None:
+            axes.axhline(chart.chance, color="black", linewidth=1)
+        axes.set(title=title, xlabel=chart.x_label, ylabel=chart.y_label)
+        axes.tick_params(labelbottom=True)
+        if chart.x == "labels":
+            show_budget(axes, table["labels"])
+        else:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if chart.y != "loss_spearman":
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    for axes, lines in ends.items():
+        label_ends(axes, lines)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    if len(panels) > table["arch"].nunique():
+        note.append("Grey: the lines of the other panels.")
+    if chart.chance is not None:
+        note.append("Black: chance.")
+    if public is not None:
+        note.append("Stars: the paper's text. Dashed grey: public curves.")
+    figure.suptitle(chart.title)
+    figure.supxlabel(" ".join(note), size="small", color="0.4")
     return figure
 
 
-def compute(tidy: pd.DataFrame) -> dict[str, Figure]:
-    """Accuracy against what it cost up to and with its cycle: image passes of training, and seconds of all."""
-    figures = {}
-    seconds = tidy["training_seconds"] + tidy["evaluation_seconds"] + tidy["query_seconds"]
-    for name, cost, title, label in (
-        ("accuracy_vs_image_passes", tidy["training_images"], "Accuracy against compute", "images trained on, so far"),
-        ("accuracy_vs_seconds", seconds, "Accuracy against time", "seconds of training, evaluation and query, so far"),
-    ):
-        table = tidy.assign(cost=cost.groupby(tidy["arm"]).cumsum())
-        if _fewest(table) >= FEWEST_SEEDS:
-            # Runs of a group differ in seconds: a point is the mean of both over seeds.
-            keys = ["arch", "optim", "strategy", "group", "cycle"]
-            table = table.groupby(keys, sort=False)[["cost", "accuracy"]].mean().reset_index().assign(seed="mean")
-        figures[name], panels = _panels(table, "cost", "accuracy")
-        for axes in panels.values():
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
-        _finish(figures[name], panels, tidy, title, label, "test accuracy", has_band=False)
-        for axes in panels.values():
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    return figures
-
-
-def ranks(tidy: pd.DataFrame) -> dict[str, Figure]:
-    """How well predicted loss ranks true loss on the test set."""
-    figures = {}
-    for column, label, chance in (
-        ("loss_spearman", "Spearman's rank correlation", 0),
-        ("loss_pair_accuracy", "pairs in the right order", 0.5),
-    ):
-        table = tidy[tidy[column].notna()]
-        if table.empty:
-            continue
-        figures[column], panels = _panels(table, "labels", column)
-        for axes in panels.values():
-            axes.axhline(chance, color="0.4", linewidth=1)
-        _finish(
-            figures[column], panels, tidy, "Predicted against true loss", BUDGET_LABEL, label, "; grey line: chance"
-        )
-    return figures
-
-
-def budgets(tidy: pd.DataFrame) -> Figure | None:
-    """Area under the budget curve a group: a point a seed, a bar for their mean; None for single cycles."""
+def areas(tidy: pd.DataFrame) -> Figure | None:
+    """Area under the budget curve: a dot a seed, a bar for their mean; None for single cycles."""
     if tidy["labels"].nunique() < 2:
         return None
-    runs = tidy.groupby(["group", "optim", "seed"], sort=False).apply(area).rename("area").reset_index()
-    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.32 * runs["group"].nunique()), layout="constrained")
-    sns.stripplot(
-        runs, x="area", y="group", hue="optim", palette=COLOURS, ax=axes, legend=False, alpha=0.8, jitter=False
-    )
+    runs = tidy.groupby(["arch", "group", "optim", "seed"], sort=False).apply(area).rename("area").reset_index()
+    runs["group"] = runs["group"].map(words)
+    figure, axes = plt.subplots(figsize=(7, 1.4 + 0.34 * runs["group"].nunique()), layout="constrained")
+    options = {"palette": style.colours(runs["optim"]), "alpha": 0.8, "jitter": False, "clip_on": False}
+    sns.stripplot(runs, x="area", y="group", hue="optim", legend=False, ax=axes, **options)
     means = runs.groupby("group", sort=False)["area"].mean()
     axes.scatter(means, range(len(means)), marker="|", s=200, color="black", zorder=3)
-    axes.set(title="Area under the budget curve: a point a seed, a bar the mean", xlabel="mean accuracy", ylabel="")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", xlabel="mean accuracy", ylabel="")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.margins(x=0.06)
     return figure
 
 
 def classes(tidy: pd.DataFrame) -> Figure | None:
-    """Share of each class among what was acquired after the cold start and trained on; the mean over seeds."""
+    """Share of each class among the images acquired after the cold start and trained on; the mean over seeds."""
     # The last cycle queries too, for a cycle that is not run.
     used = tidy[tidy["cycle"] < tidy.groupby("arm")["cycle"].transform("max")]
     counts = {
-        group: np.sum([json.loads(row) for row in runs["acquired_classes"]], axis=0)
+        words(group): np.sum([json.loads(row) for row in runs["acquired_classes"]], axis=0)
         for group, runs in used.groupby("group", sort=False)
     }
     if not counts:
         return None
     shares = pd.DataFrame({group: count / max(count.sum(), 1) for group, count in counts.items()}).T
-    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.32 * len(shares)), layout="constrained")
     balanced = 1 / shares.shape[1]
-    sns.heatmap(
-        shares, annot=True, fmt=".0%", cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced, cbar=False, ax=axes
-    )
-    axes.set(title=f"Classes of what was acquired (balanced: {balanced:.0%})", xlabel="class", ylabel="")
-    return figure
+    title = f"Classes of the acquired images (balanced: {balanced:.0%})"
+    return _matrix({title: shares}, "class", cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)
 
 
 def win_matrix(tidy: pd.DataFrame) -> Figure | None:
-    """Share of cycles in which the row beats the column; None where there are too few seeds."""
-    table = wins(tidy)
-    if table.isna().all(axis=None):
-        return None
-    side = 2 + 0.5 * len(table)
-    figure, axes = plt.subplots(figsize=(side + 1, side), layout="constrained")
-    sns.heatmap(table, annot=True, fmt=".0%", cmap="Greens", vmin=0, vmax=1, cbar=False, square=True, ax=axes)
-    axes.grid(False)
-    axes.set(title="Share of cycles in which the row is better than the column,\np < 0.05, paired by seed", ylabel="")
-    return figure
+    """Share of cycles in which the row is better than the column, a panel an architecture; None without a win."""
+    panels = {}
+    for arch, runs in tidy.groupby("arch", sort=False):
+        table = wins(runs)
+        if np.nansum(table) > 0:
+            short = {group: words(group).removeprefix(f"{words(arch)} ") for group in table}
+            panels[words(arch)] = table.rename(index=short, columns=short).replace(0, np.nan)
+    title = "Share of cycles in which the row is better than the column, p < 0.05, paired by seed"
+    return _matrix(panels, "", title, cmap="Greens", vmin=0, vmax=1) if panels else None
 
 
-def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure, by the name of its file."""
-    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.85)
-    # Words stay words in an SVG: they can be searched, and the file is small.
-    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "study"}
-    figures = {
-        "figure_3": figure_3(tidy, anchors),
-        "label_efficiency": label_efficiency(tidy),
-        "area": budgets(tidy),
-        **compute(tidy),
-        **ranks(tidy),
-        "classes": classes(tidy),
-        "wins": win_matrix(tidy),
-    }
-    return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def _panels(table: pd.DataFrame, x: str, y: str) -> tuple[Figure, dict[str, plt.Axes]]:
-    """A panel an architecture. From three seeds on a line a group with a band of one deviation, else a line a run."""
-    names = [arch for arch in ARCHITECTURES if arch in set(table["arch"])]
-    figure, grid = plt.subplots(
-        1, len(names), figsize=(1.5 + 5.2 * len(names), 4.6), sharey=True, squeeze=False, layout="constrained"
+def _with_costs(tidy: pd.DataFrame) -> pd.DataFrame:
+    """With image_passes and seconds, each up to and with the cycle."""
+    seconds = tidy[SECONDS].sum(axis=1, skipna=False)
+    # A cycle that was restored has no seconds: then its run has no sum.
+    is_known = ~seconds.isna().groupby(tidy["arm"]).transform("any")
+    arms = tidy["arm"]
+    return tidy.assign(
+        image_passes=tidy["training_images"].groupby(arms).cumsum(),
+        seconds=seconds.groupby(arms).cumsum().where(is_known),
     )
-    table = table.assign(variant=_variants(table))
-    variants = sorted(table["variant"].unique(), key=lambda name: (name != USUAL, name))
-    for arch, axes in zip(names, grid[0], strict=True):
-        runs = table[table["arch"] == arch]
-        has_mean = _fewest(table) >= FEWEST_SEEDS
-        sns.lineplot(
-            runs,
-            x=x,
-            y=y,
-            hue="optim",
-            hue_order=[optim for optim in OPTIMIZERS if optim in set(table["optim"])],
-            palette=COLOURS,
-            style="variant",
-            style_order=variants,
-            **({"errorbar": "sd", "err_kws": {"alpha": 0.15, "linewidth": 0}} if has_mean else SINGLE_RUNS),
-            ax=axes,
-        )
-        axes.set_title(arch)
-    return figure, dict(zip(names, grid[0], strict=True))
 
 
-def _variants(table: pd.DataFrame) -> pd.Series:
-    """What a group's name says beside architecture and optimizer: its strategy, and other params that vary."""
-    rest = [
-        group.removeprefix(f"{arch}-{optim}").strip("-")
-        for group, arch, optim in zip(table["group"], table["arch"], table["optim"], strict=True)
+def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
+    """With variant, what a group's name says beside architecture and optimizer; all of them in a fixed order."""
+    beside = [
+        group.removeprefix(f"{arch}-{optim}").strip("-") or USUAL
+        for group, arch, optim in zip(tidy["group"], tidy["arch"], tidy["optim"], strict=True)
     ]
-    return pd.Series([name or USUAL for name in rest], index=table.index)
+    first = [*style.OPTIMIZERS, USUAL]
+
+    def ordered(values: pd.Series) -> pd.Categorical:
+        names = sorted(set(values), key=lambda name: (first.index(name) if name in first else len(first), name))
+        return pd.Categorical(values, names)
+
+    tidy = tidy.assign(variant=beside)
+    return tidy.assign(**{key: ordered(tidy[key]) for key in ("arch", "optim", "variant")})
 
 
-def _fewest(table: pd.DataFrame) -> int:
-    """Seeds of the group that has the fewest."""
-    return table.groupby("group")["seed"].nunique().min()
+def _panels(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each panel, by its title."""
+    keys = ["arch"]
+    if _most_lines(table, keys) > MOST_LINES:
+        # the fewest panels that are not too full
+        parts = sorted(("variant", "optim"), key=lambda key: table[key].nunique())
+        keys = [next((key for key in parts if _most_lines(table, ["arch", key]) <= MOST_LINES), parts[-1]), "arch"]
+    groups = table.groupby(keys, observed=True)
+    return {", ".join(words(name) for name in reversed(names)): rows for names, rows in groups}
 
 
-def _finish(
-    figure: Figure,
-    panels: dict[str, plt.Axes],
-    tidy: pd.DataFrame,
-    title: str,
-    x: str,
-    y: str,
-    note: str = "",
-    has_band: bool = True,
-) -> None:
-    seeds = tidy.groupby("group")["seed"].nunique()
-    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    band = "; single runs"
-    if _fewest(tidy) >= FEWEST_SEEDS:
-        band = "; means, band: one standard deviation" if has_band else "; means"
-    figure.suptitle(f"{title} (protocol {tidy['protocol'].iloc[0]}, {count} seeds{band}{note})", fontsize="medium")
-    for number, axes in enumerate(panels.values()):
-        axes.set(xlabel=x, ylabel=y)
-        if x == BUDGET_LABEL:
-            axes.set_xticks(sorted(tidy["labels"].unique())[:: 1 + tidy["labels"].nunique() // 8])
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        legend = axes.get_legend()
-        if number < len(panels) - 1:
-            legend.remove()
-        else:
-            sns.move_legend(axes, "upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+def _most_lines(table: pd.DataFrame, keys: list[str]) -> int:
+    return table.groupby(keys, observed=True)["group"].nunique().max()
+
+
+def _lines(part: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
+    """The rows of a panel with line, a name that says what differs in the panel; and the look of each line."""
+    said = [key for key in ("optim", "variant") if part[key].nunique() > 1] or ["optim"]
+    part = part.assign(line=[", ".join(map(words, names)) for names in part[said].to_numpy()])
+    palette = style.colours(part["optim"])
+    variants = list(part["variant"].cat.remove_unused_categories().cat.categories)
+    looks = {
+        line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)])
+        for line, optim, variant in part.drop_duplicates("line")[["line", "optim", "variant"]].to_numpy()
+    }
+    return part, looks
+
+
+def _draw_public(axes: plt.Axes, curves: pd.DataFrame) -> pd.DataFrame:
+    curves = curves.assign(line=curves["source"] + ", " + curves["method"].map(words))
+    looks = dict.fromkeys(curves["line"], REFERENCE)
+    return draw_lines(axes, curves, "labels", "accuracy", looks, linewidth=0.8, markersize=2)
+
+
+def _draw_stated(axes: plt.Axes, arch: str) -> None:
+    look = {
+        "marker": "*",
+        "markersize": 13,
+        "markeredgecolor": "black",
+        "linestyle": ":",
+        "zorder": 5,
+        "clip_on": False,
+    }
+    for _, optim, first, last, accuracy in (mark for mark in STATED if mark[0] == arch):
+        axes.plot([first, last], [accuracy, accuracy], color=style.OPTIMIZERS[optim], **look)
+
+
+def _matrix(panels: dict[str, pd.DataFrame], x_label: str, title: str = "", **options: object) -> Figure:
+    """Shares in coloured cells, a panel a table."""
+    tables = list(panels.values())
+    widths, height = [len(table.columns) for table in tables], max(len(table) for table in tables)
+    size = (1.8 + sum(2 + 0.55 * width for width in widths), 1.6 + 0.4 * height)
+    ratios = {"width_ratios": widths}
+    figure, grid = plt.subplots(1, len(tables), figsize=size, squeeze=False, layout="constrained", gridspec_kw=ratios)
+    for axes, (name, table) in zip(grid[0], panels.items(), strict=True):
+        sns.heatmap(table, annot=True, fmt=".0%", cbar=False, ax=axes, linewidths=0.5, **options)
+        axes.grid(False)
+        axes.set(title=name, xlabel=x_label, ylabel="")
+    figure.suptitle(title)
+    return figure

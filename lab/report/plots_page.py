@@ -1,12 +1,15 @@
 """Write the page that `dvc plots` fills, with Vega inside it: python -m lab.report.plots_page FILE
 
-DVC's own page loads Vega from the internet and stays blank without it.
+DVC's own page loads Vega from the internet and stays blank without it, and colours runs by their order.
 """
 
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 
 import vl_convert
+
+from lab.report import style
 
 # DVC puts its plots in place of {plot_divs}; its {scripts} would load Vega from the internet.
 PAGE = """<!DOCTYPE html>
@@ -20,6 +23,26 @@ body { font-family: sans-serif; margin: 2em; }
 <script>
 VEGA
 </script>
+<script>
+// A run has the colour of the optimizer in its name; runs with the same one differ in their dashes.
+const OPTIMIZERS = COLOURS, OTHERS = MORE, DASHES = [[1, 0], [6, 3], [2, 2]];
+const embed = vegaEmbed;
+vegaEmbed = (target, plot) => {
+  const color = (plot.encoding || {}).color;
+  if (color && color.scale) {
+    const runs = color.scale.domain, others = OTHERS.slice();
+    const optimizers = runs.map(run => run.toLowerCase().split(/[^a-z0-9]+/).find(word => word in OPTIMIZERS));
+    const dash = optimizers.map((name, at) => name ? optimizers.slice(0, at).filter(other => other === name).length : 0);
+    color.scale.range = optimizers.map((name, at) => OPTIMIZERS[name] || others.shift() || color.scale.range[at]);
+    color.title = "run";
+    plot.encoding.strokeDash = {
+      field: color.field, title: "run", scale: {domain: runs, range: dash.map(count => DASHES[count % DASHES.length])}
+    };
+    Object.assign(plot, {width: 560, height: 360});
+  }
+  return embed(target, plot);
+};
+</script>
 </head>
 <body>
 <h1>Active learning, compared</h1>
@@ -32,8 +55,9 @@ VEGA
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="where to write the page")
-    file = parser.parse_args().file
-    file.write_text(PAGE.replace("VEGA", vl_convert.javascript_bundle().replace("</script", "<\\/script")))
+    vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    page = PAGE.replace("COLOURS", json.dumps(style.OPTIMIZERS)).replace("MORE", json.dumps(style.OTHERS))
+    parser.parse_args().file.write_text(page.replace("VEGA", vega))
 
 
 if __name__ == "__main__":

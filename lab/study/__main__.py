@@ -9,7 +9,6 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.cycles import CYCLES_FILE
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process import ending
@@ -93,10 +92,10 @@ def _run(arguments: Namespace) -> None:
 
 def _arms(study: Path) -> list[plan.Arm]:
     try:
-        texts = [file.read_text() for file in (PARAMS_FILE, CYCLES_FILE)]
+        text = PARAMS_FILE.read_text()
     except OSError as error:
         raise BadInput(f"{error.filename}: {error.strerror}; run studies in the repository's folder") from error
-    return plan.read(study, *texts)
+    return plan.read(study, text)
 
 
 def _status(arguments: Namespace) -> None:
@@ -118,12 +117,13 @@ def _cancel(arguments: Namespace) -> None:
 
 
 def _cycles(folder: Path, arm: plan.Arm, state: ArmState) -> str:
-    done = arm.cycles if state.status == Status.DONE else len(folders.cycles_of(folder, arm.name))
-    return f"{done} of {arm.cycles}"
+    total = len(arm.params["cycles"])
+    done = total if state.status == Status.DONE else len(folders.cycles_of(folder, arm.name))
+    return f"{done} of {total}"
 
 
 def _report(arguments: Namespace) -> None:
-    from lab.report import study as report
+    from lab.report import page as report
 
     folder = arguments.study.parent / "results"
     arms = _arms(arguments.study)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from dvc.config import Config
 
-from lab.cycles import CYCLES_FILE
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process import ending
@@ -24,9 +23,6 @@ from lab.process.workspace import die_with_parent
 from lab.study import plan
 from lab.study.experiments import git, has_settings, identity, reference
 from lab.study.run import folders
-
-# The files that -S changes.
-SETTINGS = (str(PARAMS_FILE), str(CYCLES_FILE))
 
 
 def main() -> None:
@@ -37,8 +33,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="the study's folder, which holds the arm's clone")
     parser.add_argument("--prefix", action="store_true", help="run only what arms share: the stages up to cold_start")
     arguments = parser.parse_args()
-    texts = [git("show", f"{arguments.revision}:{file}") for file in SETTINGS]
-    arms = {arm.name: arm for arm in plan.read(arguments.study, *texts)}
+    text = git("show", f"{arguments.revision}:{PARAMS_FILE}")
+    arms = {arm.name: arm for arm in plan.read(arguments.study, text)}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
     if os.getpgrp() != os.getpid():
@@ -84,7 +80,7 @@ def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_pre
     has_remote = clone(repository, revision, tree)
     steps = Steps(tree, lock)
     # An earlier attempt may have had other settings. metrics/costs.csv stays: it is the log of all attempts.
-    git("checkout", "--quiet", "--", *SETTINGS, folder=tree)
+    git("checkout", "--quiet", "--", str(PARAMS_FILE), folder=tree)
     if is_prefix:
         steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
         return

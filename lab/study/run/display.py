@@ -21,7 +21,7 @@ class Display:
 
     def __init__(self, study: Path, arms: list[Arm], operations: dict[str, list[int]] | None = None) -> None:
         self.folder = folders.of(study)
-        self.operations = operations or {arm.name: [0] * arm.cycles for arm in arms}
+        self.operations = operations or {arm.name: [0] * len(arm.params["cycles"]) for arm in arms}
         self.total = sum(map(sum, self.operations.values()))
         self.start = monotonic()
         self.done_at_start = None
