@@ -20,7 +20,7 @@ PAPER = {
 def arms_of(folder: Path, **changes: object) -> list[plan.Arm]:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(PAPER | changes, sort_keys=False))
-    return plan.read(path, *((ROOT / name).read_text() for name in ("params.yaml", "cycles.yaml")))
+    return plan.read(path, (ROOT / "params.yaml").read_text())
 
 
 def test_what_is_known_is_shown_before_anything_is_measured(
@@ -31,7 +31,7 @@ def test_what_is_known_is_shown_before_anything_is_measured(
 
     def seconds_of(arm: plan.Arm) -> list[float]:
         shown.append(capsys.readouterr().out)
-        return [3600.0] * arm.cycles
+        return [3600.0] * len(arm.params["cycles"])
 
     monkeypatch.setattr(estimate, "seconds_of", seconds_of)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -16,7 +16,6 @@ import psutil
 import pytest
 import yaml
 
-from lab import cycles
 from tests.conftest import Clone
 
 pytestmark = pytest.mark.pipeline
@@ -112,7 +111,7 @@ def test_the_cache_has_all_that_an_arm_computed(study: tuple[Clone, str]) -> Non
     params = yaml.safe_load(clone("git", "show", f"refs/exps/{head(clone)}/{GOOD[0]}:params.yaml"))
     settings = [f"protocols.demo.width={params['protocols']['demo']['width']}", "protocols.demo.training.epochs=3"]
     settings += ["protocol=demo", "dataset=digits", "seed=3", "cold_start_seed=3", "optimizers.sgd.lr=0.1"]
-    settings += [cycles.option(1)]
+    settings += ["cycles=[[0,1]]"]
     options = [word for setting in settings for word in ("-S", setting)]
     log = clone("dvc", "exp", "run", "--temp", "--name", "again", *options)
     assert "Running stage" not in log
