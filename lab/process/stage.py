@@ -4,6 +4,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lab import params
@@ -71,7 +72,10 @@ def run(stage: str, *arguments: str) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    return ending.status_of(lambda: _work(stage, *arguments), cycle=arguments[0] if stage == "cycle" else None)
+    status = ending.status_of(lambda: _work(stage, *arguments), cycle=arguments[0] if stage == "cycle" else None)
+    with suppress(OSError):
+        sys.stdout.flush()
+    return status
 
 
 def _work(stage: str, *arguments: str) -> None:
