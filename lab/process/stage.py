@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab import params
 from lab.host import Host
-from lab.process import check, costs, ending, variables
+from lab.process import check, costs, ending, variables, workspace
 from lab.process.interruption import Interruption
 from lab.process.progress import Progress
 
@@ -86,7 +86,8 @@ def _work(stage: str, *arguments: str) -> None:
     if stage == "cycle":
         _forget_an_earlier_run()
     started = time.time()
-    importlib.import_module(f"stages.{stage}").main(host, *arguments)
+    with workspace.unchanged():
+        importlib.import_module(f"stages.{stage}").main(host, *arguments)
     ending.refuse_a_full_cache(started)
     if host.costs:
         host.when_safe(lambda: costs.append(int(arguments[0]), host.costs))
