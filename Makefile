@@ -1,9 +1,13 @@
-# `make demo` and `make test` need Linux with Python 3.11 or later, git and make; they set up the rest.
+# Linux with Python 3.11 or later, git and make. Each target sets up what it needs in .venv.
 
 PYTHON ?= python3
+# Tests at once. Each takes about one core and 2 GB.
+WORKERS ?= 2
 ENV := .venv
 READY := $(ENV)/ready
+READY_DEV := $(ENV)/ready-dev
 PAGE := $(ENV)/plots_page.html
+PYTEST := python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # The stages call `python`, dvc among them: the environment's come first.
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
@@ -13,10 +17,14 @@ ifeq ($(shell git config user.email),)
 export XDG_CONFIG_HOME := $(CURDIR)/$(ENV)/config
 endif
 
-.PHONY: demo env test faults slurm reproduce bench lint
+.PHONY: help demo env check test soak bench reproduce lint
 
-## demo: two optimizers on the embedded digits, compared; then a small study with its report
-DEMO := dvc exp run --quiet --temp -S protocol=demo
+help:
+	@echo "make TARGET, in the repository's root:"
+	@sed -n 's/^## \([a-z]*\): /  \1\t/p' Makefile | expand -t 14
+
+## demo: compare two optimizers on handwritten digits, then run a small study
+DEMO := dvc exp run --quiet --temp -S protocol=demo -S dataset=digits
 demo: env
 	@dvc exp remove --quiet demo-sgd demo-adam 2>/dev/null || true
 	$(DEMO) --name demo-sgd -S optim=sgd
@@ -26,9 +34,9 @@ demo: env
 	@dvc plots diff demo-sgd demo-adam --out plots/demo
 	python -m lab.study run studies/digits/study.yaml
 	python -m lab.study report studies/digits/study.yaml
-	@echo "Digits: they show how the laboratory works, not which optimizer is better on CIFAR-10."
+	@echo "Digits show how the laboratory works. They do not show which optimizer is better on CIFAR-10."
 
-## env: the environment, and a page for `dvc plots` that opens without internet
+## env: install the pinned packages, and set up plots that open without internet
 env: $(READY)
 
 $(READY): requirements.txt
@@ -40,30 +48,35 @@ $(READY): requirements.txt
 	dvc config --local plots.html_template ../$(PAGE)
 	mkdir -p $(ENV)/config/git
 	printf '[user]\n\tname = Active-learning laboratory\n\temail = laboratory@example.org\n' > $(ENV)/config/git/config
-	touch $(READY)
+	touch $@
 
-## test: every test, the pipeline end to end included
-test: env
-	python -m pytest
+$(READY_DEV): $(READY) requirements-dev.txt
+	python -m pip install --quiet --requirement requirements.txt --requirement requirements-dev.txt
+	touch $@
 
-## faults: processes killed, disks filled, files corrupted; some cases need root
-faults: env
-	python -m pytest -m faults
+## check: style, types and the fast tests; 3 minutes on two cores
+check: lint
+	$(PYTEST) -m "not pipeline and not soak"
 
-## slurm: studies on a SLURM of two nodes, killed and cancelled; needs root and Debian's SLURM packages
-slurm: env
-	python -m pytest -m slurm
+## test: check, then the pipeline through DVC; 15 minutes
+test: check
+	$(PYTEST) -m pipeline
 
-## reproduce: one small run in two clones with a cache each, every result compared by hash
-reproduce: env
-	python -m pytest tests/test_reproduce.py
+## soak: kill runs, fill disks, run SLURM and S3; some tests need root
+soak: $(READY_DEV)
+	$(PYTEST) -m soak
 
 ## bench: speed and accuracy against the usual loop, on CIFAR-10; half an hour on two cores
 bench: env
 	python -m bench.speed
 	python -m bench.parity
 
-## lint: style and formatting
-lint: env
+## reproduce: run one small experiment in two clones, and compare every result by its hash
+reproduce: $(READY_DEV)
+	python -m pytest tests/test_reproduce.py
+
+## lint: style and types
+lint: $(READY_DEV)
 	ruff check .
 	ruff format --check .
+	mypy

@@ -6,7 +6,6 @@ PyTorch's defaults, one ``backward`` a batch. Network, loss prediction module an
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -17,17 +16,10 @@ from torchvision.datasets import CIFAR10
 
 from lab.data.prepared import Statistics
 from lab.model.loss_prediction import ranking_loss
+from lab.training.schedule import epoch_of
+from lab.training.train import Recipe
 
 LR = 0.1
-
-
-class Schedule(NamedTuple):
-    """The module is detached from detach_epoch on, the learning rate drops to a tenth at drop_epoch."""
-
-    batch_size: int
-    epochs: int
-    detach_epoch: int
-    drop_epoch: int
 
 
 def training_set(raw: Path, indices: Sequence[int], statistics: Statistics) -> Dataset:
@@ -53,23 +45,24 @@ def train(
     network: nn.Module,
     module: nn.Module,
     images: Dataset,
-    schedule: Schedule,
+    recipe: Recipe,
+    batch_size: int,
     device: torch.device,
     on_batch: Callable[[int], None],
 ) -> None:
     """SGD with the ranking loss of loss prediction, in place. on_batch: called with a batch's images."""
-    loader = DataLoader(images, schedule.batch_size, shuffle=True, **_loading(device))
+    loader = DataLoader(images, batch_size, shuffle=True, **_loading(device))
     optimizer = torch.optim.SGD(
         [*network.parameters(), *module.parameters()], lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
-    rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, [schedule.drop_epoch])
+    rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epoch_of(recipe.lr_drop_at, recipe.epochs)])
     network.train()
-    for epoch in range(schedule.epochs):
+    for epoch in range(recipe.epochs):
         for batch, labels in loader:
             batch, labels = batch.to(device), labels.to(device)
             logits, features = network(batch)
             losses = F.cross_entropy(logits, labels, reduction="none")
-            if epoch >= schedule.detach_epoch:
+            if epoch >= epoch_of(recipe.detach_at, recipe.epochs):
                 features = [feature.detach() for feature in features]
             loss = losses.mean() + ranking_loss(module(features), losses, margin=1.0)
             optimizer.zero_grad()

@@ -8,6 +8,7 @@ import torch
 
 from lab.data import prepared
 from lab.data.sets import cifar10
+from lab.host import Host
 from lab.training import device as devices
 
 FOLDER = Path("bench/data")
@@ -22,7 +23,7 @@ def cifar() -> tuple[Path, Path]:
     """
     raw, arrays = FOLDER / "raw", FOLDER / "prepared"
     if not (arrays / "statistics.json").exists():
-        cifar10.fetch(raw)
+        cifar10.fetch(raw, Host())
         prepared.write(cifar10.read(raw), arrays)
     return raw, arrays
 

@@ -15,13 +15,11 @@ import pandas as pd
 
 from bench import machine
 from lab.data.prepared import Statistics
-from lab.model import loss_prediction, resnet
-from lab.process import ending as entry
+from lab.process import ending, memory
 from lab.process.progress import Progress
 from lab.query.selection import top_k, unlabelled
 from lab.training import device as devices
-from lab.training.batches import Normaliser
-from lab.training.prediction import predict
+from lab.training.learner import build
 
 LABELLED = 1_000
 PART = 10_000
@@ -35,20 +33,17 @@ def main() -> None:
     options = parser.parse_args()
 
     device = devices.choose()
-    network = resnet.build("resnet18", 10, options.width, seed=0)
-    module = loss_prediction.build(network.stage_channels, 128, seed=0).to(device)
-    network = resnet.folded(network.to(device))
     half = np.full(3, 0.5, dtype=np.float32)
-    normalise = Normaliser(Statistics(half, half, []), device)
+    model = build("resnet18", options.width, 128, Statistics(half, half, [""] * 10), device).for_scoring()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "pool.npy"
         write_pool(path, options.images)
         pool = np.load(path, mmap_mode="r")
-        before = devices.peak_resident_mb()
+        before = memory.peak_resident_mb()
         candidates = unlabelled(len(pool), np.arange(LABELLED))
         bar = Progress("scoring the pool", len(candidates), "images")
         started = perf_counter()
-        scores = predict(network, module, pool, candidates, normalise, device, bar.update).predicted_loss
+        scores = model.predict(pool, candidates, bar.update).predicted_loss
         best = candidates[top_k(scores, 1_000)]
         seconds = perf_counter() - started
     machine.publish(
@@ -59,7 +54,7 @@ def main() -> None:
                 "images": [f"{options.images:,}"],
                 "on disk, MB": [f"{pool.nbytes / 1e6:,.0f}"],
                 "peak resident before, MB": [f"{before:,.0f}"],
-                "peak resident, MB": [f"{devices.peak_resident_mb():,.0f}"],
+                "peak resident, MB": [f"{memory.peak_resident_mb():,.0f}"],
                 "seconds": [f"{seconds:,.0f}"],
                 "images/s": [f"{len(candidates) / seconds:,.0f}"],
             }
@@ -82,4 +77,4 @@ def write_pool(path: Path, images: int) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

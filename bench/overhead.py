@@ -4,7 +4,6 @@ Runs `dvc repro` in a fresh clone with an empty cache, in the CPU protocol, and 
 with the seconds that its cycles report.
 """
 
-import json
 import subprocess
 import tempfile
 from argparse import ArgumentParser
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 
 from bench import machine
-from lab.process import ending as entry
+from lab.process import ending
 
 PARTS = ("training_seconds", "evaluation_seconds", "query_seconds")
 
@@ -34,7 +33,7 @@ def main() -> None:
         started = perf_counter()
         subprocess.run(["dvc", "repro"], cwd=clone, check=True)
         wall = perf_counter() - started
-        costs = json.loads((clone / "metrics/costs.json").read_text())
+        costs = pd.read_csv(clone / "metrics/costs.csv")[list(PARTS)].sum()
     work = sum(costs[part] for part in PARTS)
     machine.publish(
         "overhead",
@@ -54,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

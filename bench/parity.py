@@ -15,12 +15,12 @@ from scipy import stats
 from bench import baseline, machine, ours
 from lab.data import prepared
 from lab.data.dataset import Split
-from lab.model import resnet
-from lab.process import ending as entry
+from lab.errors import BadInput
+from lab.process import ending
 from lab.process.progress import Progress
 from lab.training import device as devices
-from lab.training.batches import Normaliser
-from lab.training.prediction import predict
+from lab.training.learner import Learner, build
+from lab.training.train import Recipe
 
 LABELS = 1_000
 BATCH_SIZE = 32
@@ -34,29 +34,26 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
     split, test = prepared.read_split("train", arrays), prepared.read_split("test", arrays)
     indices = np.random.default_rng(seed).choice(len(split.labels), LABELS, replace=False)
     # Drop and detachment in the paper's proportions.
-    schedule = baseline.Schedule(BATCH_SIZE, epochs, detach_epoch=round(0.6 * epochs), drop_epoch=round(0.8 * epochs))
-    normalise = Normaliser(statistics, device)
+    recipe = Recipe(epochs, lr_drop_at=0.8, lr_drop_factor=0.1, margin=1.0, weight=1.0, detach_at=0.6)
 
     def progress(loop: str) -> Progress:
         return Progress(f"seed {seed}, {loop}", epochs * LABELS, "images")
 
-    def usual_loop() -> resnet.ResNet:
+    def usual_loop() -> Learner:
         torch.manual_seed(seed)
-        network, module = ours.networks("resnet18", width, seed, torch.float32, device)
-        images = baseline.training_set(raw, indices, statistics)
-        baseline.train(network, module, images, schedule, device, progress("usual loop").update)
-        return network
+        model = build("resnet18", width, 128, statistics, device, seed=seed, module_seed=seed)
+        images, bar = baseline.training_set(raw, indices, statistics), progress("usual loop")
+        baseline.train(model.network, model.module, images, recipe, BATCH_SIZE, device, bar.update)
+        return model
 
-    def our_loop() -> resnet.ResNet:
-        network, module = ours.networks("resnet18", width, seed, precision, device)
+    def our_loop() -> Learner:
+        model = build("resnet18", width, 128, statistics, device, seed=seed, module_seed=seed, precision=precision)
         images = Split(split.images[indices], split.labels[indices])
-        bar = progress("ours")
-        ours.train(network, module, images, normalise, schedule, device, bar.update, seed, is_compiled)
-        return resnet.folded(network)
+        ours.train(model, images, recipe, BATCH_SIZE, progress("ours").update, seed, is_compiled)
+        return model.for_scoring()
 
-    def accuracy(network: resnet.ResNet) -> float:
-        everything = np.arange(len(test.labels))
-        logits = predict(network, None, test.images, everything, normalise, device, lambda images: None).logits
+    def accuracy(model: Learner) -> float:
+        logits = model.predict(test.images, np.arange(len(test.labels)), lambda images: None).logits
         return float((logits.argmax(axis=1) == test.labels).mean())
 
     result = {}
@@ -76,7 +73,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile our training")
     options = parser.parse_args()
     if options.seeds < 3:
-        raise entry.BadInput(f"--seeds {options.seeds}: no spread is shown for fewer than 3")
+        raise BadInput(f"--seeds {options.seeds}: no spread is shown for fewer than 3")
 
     device = devices.choose()
     devices.make_deterministic()
@@ -116,4 +113,4 @@ def _column(values: pd.Series) -> list[str]:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

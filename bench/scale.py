@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from bench import machine
-from lab.process import ending as entry
+from lab.process import ending
 from lab.study import experiments
 from lab.study.plan import Arm
 
@@ -48,7 +48,7 @@ def _references() -> Iterator[tuple[str, str, str]]:
     arms = [Arm(name, name, 0, {}, {}) for name in names]
     yield (
         "experiments found and their params compared, as by `study status`",
-        *_timed(EXPERIMENTS, lambda: experiments.finished(arms)),
+        *_timed(EXPERIMENTS, lambda: experiments.finished(arms, commit)),
     )
     _call("git clone --quiet . clone && git -C clone update-ref refs/exps/new HEAD")
     yield (
@@ -90,4 +90,4 @@ def _call(command: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

@@ -21,20 +21,23 @@ import pandas as pd
 import torch
 
 from bench import baseline, machine, ours
+from lab import choices
 from lab.data import prepared
 from lab.data.dataset import Split
-from lab.model import resnet
-from lab.process import ending as entry
+from lab.errors import BadInput
+from lab.model.resnet import count_flops
+from lab.process import ending, memory
+from lab.process.check import FILES
 from lab.training import device as devices
-from lab.training.batches import Normaliser
+from lab.training import learner
 from lab.training.prediction import BATCH_SIZE as SCORING_BATCH
-from lab.training.prediction import predict
+from lab.training.train import Recipe
 
 BATCH_SIZE = 128
 WIDTH = 64
 SECONDS = 1  # of the usual loop, a turn; at least one batch
 # Longer than any benchmark, and nothing of the schedule within it.
-ENDLESS = baseline.Schedule(BATCH_SIZE, epochs=10**6, detach_epoch=10**6, drop_epoch=10**6)
+ENDLESS = Recipe(epochs=10**6, lr_drop_at=1, lr_drop_factor=0.1, margin=1.0, weight=1.0, detach_at=1)
 TASKS = {"training on 1,000": 1_000, "training on 5,000": 5_000, "scoring 50,000": 50_000}
 
 
@@ -55,7 +58,7 @@ class Pace:
         if self.left == 0:
             machine.synchronise(self.device)
             seconds = perf_counter() - self.started
-            self.pipe.send((self.images, seconds, devices.peak_memory_mb(self.device)))
+            self.pipe.send((self.images, seconds, memory.peak_memory_mb()))
             self.wait()
 
 
@@ -92,10 +95,10 @@ def work(pipe: Connection, is_ours: bool, job: Job) -> None:
 def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
     raw, arrays = machine.cifar()
     statistics = prepared.read_statistics(arrays)
-    network, module = ours.networks(job.arch, WIDTH, 0, torch.float32, device)
+    network, module, *_ = learner.build(job.arch, WIDTH, 128, statistics, device)
     if job.is_training:
         images = baseline.training_set(raw, job.indices, statistics)
-        return partial(baseline.train, network, module, images, ENDLESS, device, pace)
+        return partial(baseline.train, network, module, images, ENDLESS, BATCH_SIZE, device, pace)
     images = baseline.pool(raw, job.indices, statistics)
     return partial(baseline.score, network, module, images, BATCH_SIZE, device, pace)
 
@@ -103,15 +106,12 @@ def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], obje
 def _our_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
     devices.make_deterministic()
     _, arrays = machine.cifar()
-    normalise = Normaliser(prepared.read_statistics(arrays), device)
     split = prepared.read_split("train", arrays)
-    network, module = ours.networks(job.arch, WIDTH, 0, job.precision, device)
+    model = learner.build(job.arch, WIDTH, 128, prepared.read_statistics(arrays), device, precision=job.precision)
     if job.is_training:
         images = Split(split.images[job.indices], split.labels[job.indices])
-        return partial(
-            ours.train, network, module, images, normalise, ENDLESS, device, pace, is_compiled=job.is_compiled
-        )
-    return partial(predict, resnet.folded(network), module, split.images, job.indices, normalise, device, pace)
+        return partial(ours.train, model, images, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)
+    return partial(model.for_scoring().predict, split.images, job.indices, pace)
 
 
 def flops(arch: str, is_training: bool) -> float:
@@ -120,7 +120,8 @@ def flops(arch: str, is_training: bool) -> float:
     Training takes three times the forward pass: the gradients of a product, by its input and by its weights,
     are a product of the same size each.
     """
-    return (3 if is_training else 1) * resnet.count_flops(resnet.build(arch, 10, WIDTH, seed=0), 32)
+    network = choices.load(FILES["arch"], arch).build(10, WIDTH, torch.float32)
+    return (3 if is_training else 1) * count_flops(network, 32)
 
 
 class Worker:
@@ -179,12 +180,14 @@ def compare(job: Job, alternations: int, seconds: float) -> dict:
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--archs", nargs="+", default=list(resnet.ARCHITECTURES), choices=resnet.ARCHITECTURES)
+    parser.add_argument(
+        "--archs", nargs="+", default=choices.names(FILES["arch"]), choices=choices.names(FILES["arch"])
+    )
     parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
     parser.add_argument("--alternations", type=int, default=7, help="turns of each side (at least 7)")
     options = parser.parse_args()
     if options.alternations < 7:
-        raise entry.BadInput(f"--alternations {options.alternations}: must be at least 7")
+        raise BadInput(f"--alternations {options.alternations}: must be at least 7")
 
     machine.cifar()
     device = devices.choose()
@@ -233,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

@@ -26,7 +26,11 @@ class Host:
     """
 
     scratch = Path("scratch")
-    is_stopping = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal asked to stop."""
+        return False
 
     def progress(self, title: str, total: int, unit: str) -> Progress:
         """Show progress. title: the work. total: its amount. unit: what is counted, in the plural."""

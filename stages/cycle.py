@@ -51,10 +51,11 @@ def main(host: Host, number: str) -> None:
     device = devices.choose()
     devices.make_deterministic()
     precision = devices.precision_of(settings.numerics.precision, device)
+    is_compiled = settings.numerics.compile and devices.can_compile(device)
     machine = {
         **devices.describe(device),
         "precision": devices.name_of(precision, device),
-        "compiled": settings.numerics.compile and devices.can_compile(device),
+        "compiled": is_compiled,
     }
     past = history.read(cycle)
     train_split, test_split = prepared.read_split("train"), prepared.read_split("test")
@@ -80,7 +81,7 @@ def main(host: Host, number: str) -> None:
         precision=precision,
     )
     run = _Run(host, settings, cycle, checkpoint)
-    spent = run.fit(model, labelled_split, machine["compiled"])
+    spent = run.fit(model, labelled_split, is_compiled)
     clock = [perf_counter()]
     accuracy, ranks = run.test(model, test_split)
     clock.append(perf_counter())

@@ -7,6 +7,7 @@ import pandas as pd
 from lab import params
 from lab.host import Host
 from lab.report.curve import draw_curve
+from lab.report.style import words
 
 CURVE = Path("plots/curve.csv")
 FIGURES = {
@@ -18,6 +19,7 @@ FIGURES = {
 def main(host: Host) -> None:
     settings = params.load(optim="optim", arch="arch", strategy="strategy", protocol="protocol", seed="seed")
     curve = pd.read_csv(CURVE)
-    curve["run"] = f"{settings.optim}, {settings.strategy}, seed {settings.seed}"
+    curve["optim"] = settings.optim
+    curve["run"] = f"{words(settings.optim)}, {words(settings.strategy)}, seed {settings.seed}"
     for column, (label, path) in FIGURES.items():
-        draw_curve(curve, column, f"{settings.arch}, protocol {settings.protocol}", label, path)
+        draw_curve(curve, column, f"{words(settings.arch)}, protocol {settings.protocol}", label, path)

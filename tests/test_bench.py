@@ -3,13 +3,16 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import machine, ours, parity, speed
+from bench import machine, parity, speed
+from lab.data.prepared import Statistics
 from lab.data.sets.cifar10 import VARIABLE
+from lab.training import learner
 
 needs_cifar = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no CIFAR-10")
 
@@ -45,7 +48,10 @@ def test_operations_are_counted_as_published() -> None:
     # ResNet-18 with the CIFAR stem: 0.56 G multiply-adds forward; training is three times that.
     assert speed.flops("resnet18", is_training=False) == pytest.approx(1.11e9, rel=0.02)
     assert speed.flops("resnet18", is_training=True) == pytest.approx(3.33e9, rel=0.02)
-    network, module = ours.networks("resnet18", speed.WIDTH, 0, torch.float32, torch.device("cpu"))
+    half = np.full(3, 0.5, np.float32)
+    network, module, *_ = learner.build(
+        "resnet18", speed.WIDTH, 128, Statistics(half, half, [""] * 10), torch.device("cpu")
+    )
     with FlopCounterMode(display=False) as counter:
         logits, features = network(torch.randn(2, 3, 32, 32))
         (logits.sum() + module(features).sum()).backward()

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from lab.process import progress
 from lab.process.progress import Progress
-from stages import progress
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Refuse bad params before any work.
 
-``lab.process.launch`` checks the whole of params.yaml and cycles.yaml ahead of every stage. The rules can stop a run
-but never alter one, so they are no dependency of any stage, and a new rule retrains nothing.
+``lab.process.launch`` checks the whole of params.yaml ahead of every stage. The rules can stop a run but never alter
+one, so they are no dependency of any stage, and a new rule retrains nothing.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lab import choices, params
-from lab.cycles import CYCLES_FILE
+from lab.cycles import pairs
 from lab.process.schema import Block, Count, not_a_choice, validate
 from lab.training.schedule import epoch_of
 
@@ -72,11 +72,6 @@ class Protocol(Block):
     target_accuracy: Annotated[float, Field(gt=0, le=1)]
 
 
-class Cycle(Block):
-    this: Annotated[int, Field(ge=0)]
-    next: Count
-
-
 class Params(Block):
     optim: str
     arch: str
@@ -85,16 +80,13 @@ class Params(Block):
     dataset: str
     seed: Seed
     cold_start_seed: Seed
+    cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     optimizers: dict[str, dict[str, object]]
     protocols: dict[str, Protocol]
 
 
-class Cycles(Block):
-    cycles: Annotated[list[Cycle], Field(min_length=1)]
-
-
-def check(values: dict, cycles: dict, *, optimizers: bool = True) -> None:
-    """Check the whole of params.yaml and cycles.yaml.
+def check(values: dict, *, optimizers: bool = True) -> None:
+    """Check the whole of params.yaml.
 
     Args:
         optimizers: check the blocks of ``optimizers`` against their classes too, which imports PyTorch.
@@ -103,12 +95,11 @@ def check(values: dict, cycles: dict, *, optimizers: bool = True) -> None:
         ValueError: one line a fault; each names the key, its value and what it may be.
     """
     found = validate(Params, values)
-    count = len(validate(Cycles, cycles).cycles)
-    faults = [*_choices(found), *_names(found), *_cycles(cycles["cycles"])]
+    faults = [*_choices(found), *_names(found), *_cycles(found.cycles)]
     for name, protocol in found.protocols.items():
         faults += _shares(f"protocols.{name}", protocol)
     if not faults:
-        faults += _budget(found, count)
+        faults += _budget(found)
     if optimizers:
         for name, block in found.optimizers.items():
             faults += _optimizer(f"optimizers.{name}", block)
@@ -117,16 +108,16 @@ def check(values: dict, cycles: dict, *, optimizers: bool = True) -> None:
 
 
 def check_files(*, optimizers: bool = True) -> None:
-    """Check params.yaml and cycles.yaml of the current folder, as ``check`` does.
+    """Check params.yaml of the current folder, as ``check`` does.
 
     Raises:
         ValueError: the message holds a heading, one line a fault, and how to go back.
     """
     try:
-        check(params.read(params.PARAMS_FILE), params.read(CYCLES_FILE), optimizers=optimizers)
+        check(params.read(params.PARAMS_FILE), optimizers=optimizers)
     except ValueError as error:
         faults = [f"  {line}" for line in str(error).splitlines()]
-        # Under --temp DVC runs in a folder of its own, and leaves these files as they are.
+        # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
         is_temporary = ".dvc/tmp/exps" in Path.cwd().as_posix()
         file = params.PARAMS_FILE
         advice = [] if is_temporary else [f"A value set with -S stays in {file}: set it anew, or `git checkout {file}`"]
@@ -151,13 +142,10 @@ def _names(found: Params) -> Iterator[str]:
                 yield f"{block}.{name}: a name has letters, digits, _ and - alone; rename it"
 
 
-def _cycles(cycles: list[dict]) -> Iterator[str]:
-    for number, cycle in enumerate(cycles):
-        if cycle != {"this": number, "next": number + 1}:
-            yield (
-                f"cycles[{number}] = {cycle}: must be {{this: {number}, next: {number + 1}}}, "
-                "since cycles follow each other from 0"
-            )
+def _cycles(cycles: list[list[int]]) -> Iterator[str]:
+    for number, (cycle, expected) in enumerate(zip(cycles, pairs(len(cycles)), strict=True)):
+        if cycle != expected:
+            yield f"cycles[{number}] = {cycle}: must be {expected}, since cycles follow each other from 0"
 
 
 def _shares(key: str, protocol: Protocol) -> Iterator[str]:
@@ -175,14 +163,15 @@ def _shares(key: str, protocol: Protocol) -> Iterator[str]:
             )
 
 
-def _budget(found: Params, cycles: int) -> Iterator[str]:
+def _budget(found: Params) -> Iterator[str]:
     protocol = found.protocols[found.protocol]
     pool = choices.load(FILES["dataset"], found.dataset).TRAINING_IMAGES
-    budget = protocol.cold_start + (cycles - 1) * protocol.query.labels
+    queries = len(found.cycles) - 1
+    budget = protocol.cold_start + queries * protocol.query.labels
     if budget > pool:
         yield (
             f"protocols.{found.protocol}: a budget of {budget:,} labels (cold_start {protocol.cold_start:,} + "
-            f"{cycles - 1} × query.labels {protocol.query.labels:,}) is larger than the pool of "
+            f"{queries} × query.labels {protocol.query.labels:,}) is larger than the pool of "
             f"{found.dataset}, {pool:,} images"
         )
 

@@ -5,10 +5,10 @@ computed, found by the hash of the history that the cycle wrote.
 """
 
 import csv
+import errno
 import fcntl
 import io
 import json
-import os
 import platform
 from hashlib import md5
 from pathlib import Path
@@ -38,18 +38,19 @@ def append(cycle: int, costs: dict[str, float]) -> None:
         **costs,
         "host": platform.node(),
     }
-    with open(LOG, "ab") as file:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    with open(LOG, "a+b", buffering=0) as file:
         # Nobody else's row is written in the meantime.
         fcntl.flock(file, fcntl.LOCK_EX)
-        size = os.fstat(file.fileno()).st_size
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        if size == 0:
+        file.seek(0)
+        before = file.read()
+        if not before:
             writer.writeheader()
+        elif not before.endswith(b"\n"):
+            text.write("\n")
         writer.writerow(row)
-        try:
-            file.write(text.getvalue().encode())
-            file.flush()
-        except OSError:
-            file.truncate(size)  # half a row would spoil the next one
-            raise
+        content = text.getvalue().encode()
+        if file.write(content) < len(content):
+            file.truncate(len(before))  # half a row would spoil the next one
+            raise OSError(errno.ENOSPC, "no space left for the costs of this cycle", str(LOG))

@@ -71,9 +71,13 @@ def _explanation(error: Exception, cycle: str | None) -> str | None:
             f"no space left on the disk of {Path.cwd()}, {shutil.disk_usage('.').free / 1e6:,.1f} MB are free: "
             "free some and run again; finished stages are kept, and a cycle resumes from its checkpoint"
         )
-    if error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
-    return None
+    return describe(error) if error.filename is not None else None
+
+
+def describe(error: OSError) -> str:
+    """The file and what is wrong with it, or what is known of that."""
+    reason = (error.strerror or str(error)).lower()
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 def _is_lack_of_memory(error: RuntimeError) -> bool:
@@ -109,14 +113,12 @@ def refuse_a_full_cache(started: float) -> None:
     Raises:
         BadInput: the cache has no room for what was written since.
     """
+    if not Path(".dvc").is_dir():
+        return
     # Imported late: no stage waits for it before its work.
     from dvc.config import Config
-    from dvc.exceptions import NotDvcRepoError
 
-    try:
-        cache = Path(Config.from_cwd(validate=False).get("cache", {}).get("dir") or ".dvc/cache")
-    except NotDvcRepoError:
-        return
+    cache = Path(Config(".dvc", validate=False).get("cache", {}).get("dir") or ".dvc/cache")
     while not cache.exists():
         cache = cache.parent
     statuses = [file.stat() for folder in OUTPUTS for file in Path(folder).rglob("*") if file.is_file()]

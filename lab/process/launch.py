@@ -40,14 +40,17 @@ KILLED = (
 
 def main() -> None:
     argv = sys.argv[1:]
-    if argv[0] == KEEP_WARM:
+    is_forked = argv[0] == KEEP_WARM
+    if is_forked:
         argv = _keep_warm(Path(argv[1]))
     else:
         workspace.die_with_parent()
-        workspace.lock()
+        workspace.enter()
         if sys.platform == "linux" and os.environ.get("AL_LAB_WARM") != "off":
             _have_it_forked(argv)
     status = importlib.import_module("lab.process.stage").run(*argv)
+    if not is_forked:
+        workspace.restore()
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(status)  # the libraries would take seconds to say goodbye
@@ -111,6 +114,7 @@ def _end_as_it_ends(connection: socket.socket) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as of SIGHUP under nohup
             signal.signal(number, forward)
     answer = connection.recv(4)
+    workspace.restore()
     if not answer:
         sys.exit("error: the process that waited for the stage is gone, and the stage with it; run again")
     status = int.from_bytes(answer, "big")

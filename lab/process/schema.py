@@ -1,6 +1,7 @@
 """Check what a YAML file holds, and refuse it in one line a fault: the key, its value, what it may be."""
 
 from collections.abc import Iterable
+from datetime import date
 from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
@@ -21,7 +22,9 @@ class Block(BaseModel):
         """Refuse an unknown key with the choices, which pydantic's own refusal leaves out."""
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
         if unknown:
-            raise ValueError("; ".join(not_a_choice(str(key), values[key], cls.model_fields, key) for key in unknown))
+            raise ValueError(
+                "; ".join(not_a_choice(_on_one_line(key), values[key], cls.model_fields, key) for key in unknown)
+            )
         return values
 
 
@@ -46,7 +49,7 @@ def not_a_choice(key: str, value: object, choices: Iterable[str], said: object =
 
 
 def _explain(fault: dict) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+    key = ".".join(map(_on_one_line, fault["loc"]))
     value, kind, details = fault["input"], fault["type"], fault.get("ctx", {})
     if kind == "missing":
         return f"{key}: missing"
@@ -56,6 +59,11 @@ def _explain(fault: dict) -> str:
         return f"{key} = {value!r}: choose from {details['expected']}"
     if isinstance(value, str) and kind in ("float_type", "int_type"):
         return f"{key} = {value!r}: must be a number, and a quoted one is a string: remove the quotes"
-    if not isinstance(value, str) and kind == "string_type":
+    if isinstance(value, int | float | date) and kind == "string_type":
         return f"{key} = {value!r}: must be a string: quote it, '{value}'"
     return f"{key} = {value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _on_one_line(key: object) -> str:
+    """A key as a message shows it, whatever characters it has."""
+    return repr(str(key))[1:-1]

@@ -53,7 +53,7 @@ class StageHost(Host):
             try:
                 do()
             except OSError as error:
-                print(f"warning: {error}", file=sys.stderr)
+                print(f"warning: {ending.describe(error)}", file=sys.stderr)
 
     def _signals(self) -> Interruption:
         # A stage that never asks has nothing to keep: a signal ends it at once.

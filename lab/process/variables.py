@@ -64,7 +64,7 @@ def scratch_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        reason = "not a folder" if folder.exists() and not folder.is_dir() else _reason(error)
+        reason = "not a folder" if os.path.isfile(folder) else _reason(error)
         which = f"{SCRATCH} = {value!r}" if value else f"{folder}"
         raise BadInput(
             f"{which}: checkpoints cannot be written there, {reason}; name a folder that can be written to in {SCRATCH}"

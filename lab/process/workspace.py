@@ -1,13 +1,23 @@
-"""One run at a time in a workspace, and no stage that outlives its run."""
+"""One run at a time in a workspace, with the params that it began with, and no stage that outlives its run.
+
+DVC writes params.yaml before any stage of a run can refuse, and reads it again when a stage has ended. So a second
+``dvc exp run`` in the same workspace, or an edit while a stage is at work, would be recorded as what that stage used.
+Each run therefore keeps the params.yaml that it began with, and puts it back around each of its stages.
+"""
 
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
-LOCK = ".dvc/tmp/stage.lock"
+PARAMS = Path("params.yaml")
+LOCK, RUNS = Path(".dvc/tmp/stage.lock"), Path(".dvc/tmp/runs")
+BASELINE = "refs/exps/exec/EXEC_BASELINE"
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
@@ -20,30 +30,70 @@ def die_with_parent(number: int = signal.SIGTERM) -> None:
             sys.exit("error: the process that started this one is gone")
 
 
-def lock() -> None:
-    """Hold the lock of this workspace until this process ends, beside no other run."""
-    if not os.path.isdir(".dvc"):
+def enter() -> None:
+    """Begin a stage: refuse it beside another run, wait for what is left of a killed one, keep this run's params."""
+    if not LOCK.parent.parent.is_dir():
         return
-    os.makedirs(".dvc/tmp", exist_ok=True)
-    file = os.open(LOCK, os.O_CREAT | os.O_RDWR)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    if "DVC_STAGE" in os.environ:
+        _refuse_beside_another()
+    file = os.open(LOCK, os.O_CREAT | os.O_RDWR)  # held until this process ends
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _refuse_beside(*os.pread(file, 100, 0).split())
         print("an earlier stage of this workspace is stopping: waiting for its end", flush=True)
         fcntl.flock(file, fcntl.LOCK_EX)
-    # Of one length always: it takes the place of what an earlier stage wrote.
-    os.pwrite(file, f"{os.getpid():20} {os.getppid():20}\n".encode(), 0)
+    restore()
 
 
-def _refuse_beside(stage: bytes = b"0", dvc: bytes = b"0") -> None:
-    """Exit if the stage at work belongs to another DVC that is still there, and not to one that was killed."""
+def restore() -> None:
+    """Put back the params.yaml that this run of DVC began with, and what DVC needs to save its experiment."""
+    if "DVC_STAGE" not in os.environ or not RUNS.is_dir():
+        return
+    kept = RUNS / _name_of(os.getppid())
+    if not kept.exists():
+        shutil.copyfile(PARAMS, kept)
+    elif PARAMS.read_bytes() != kept.read_bytes():
+        changed = kept.with_suffix(".yaml")
+        shutil.copyfile(PARAMS, changed)
+        shutil.copyfile(kept, PARAMS)
+        print(
+            f"warning: {PARAMS} was changed while this run is at work, and is put back; what it said is in {changed}. "
+            "Start another run with `dvc exp run --temp` or `--queue`",
+            file=sys.stderr,
+            flush=True,
+        )
+    # A second `dvc exp run` that was refused removes the reference that the first one needs at its end.
+    baseline = os.environ.get("DVC_EXP_BASELINE_REV")
+    is_detached = Path(".git/HEAD").is_file() and Path(".git/HEAD").read_text().strip() == baseline
+    if os.environ.get("DVC_EXP_NAME") and is_detached:
+        subprocess.run(["git", "update-ref", BASELINE, str(baseline)], check=False)
+
+
+def _refuse_beside_another() -> None:
+    """Exit if another run of DVC is at work here, with the params that it began with."""
+    ours = _name_of(os.getppid())
+    for kept in RUNS.iterdir():
+        pid = int(kept.name.partition("-")[0])
+        if kept.suffix:
+            continue
+        if _name_of(pid) != kept.name:
+            kept.unlink(missing_ok=True)
+        elif kept.name != ours:
+            with suppress(FileNotFoundError):
+                shutil.copyfile(kept, PARAMS)
+            sys.exit(
+                f"error: another run is at work in this workspace (process {pid}), and two break each other: "
+                "wait for its end, or run this one in a folder of its own, with `dvc exp run --temp` or `--queue`"
+            )
+
+
+def _name_of(pid: int) -> str:
+    """A name that only this process has: numbers of processes are used again."""
     import psutil
 
-    with suppress(psutil.NoSuchProcess):
-        # A process whose parent died has another one.
-        if psutil.Process(int(stage)).ppid() == int(dvc) != os.getppid():
-            sys.exit(
-                f"error: another run is at work in this workspace (process {int(dvc)}), and two break each other: "
-                "run this one beside it with `dvc exp run --temp` or `dvc exp run --queue`, or wait for its end"
-            )
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{pid}-{process.create_time():.0f}"
+    except psutil.NoSuchProcess:
+        return ""

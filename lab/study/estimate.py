@@ -29,7 +29,10 @@ class Passes(NamedTuple):
 
 def labels_of(arm: Arm) -> list[int]:
     """Labelled images of each cycle."""
-    return [arm.protocol["cold_start"] + number * arm.protocol["query"]["labels"] for number in range(arm.cycles)]
+    return [
+        arm.protocol["cold_start"] + number * arm.protocol["query"]["labels"]
+        for number in range(len(arm.params["cycles"]))
+    ]
 
 
 def passes_of(arm: Arm) -> list[Passes]:

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.cycles import CYCLES_FILE
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.process.check import BLOCKS, FILES
@@ -23,7 +22,7 @@ SOURCES = (
     *(f":(exclude)lab/{name}" for name in ("process", "study", "report", "verify.py", "cycles.py")),
 )
 # What a clone of a commit would lack.
-COMMITTED = (*SOURCES, "params.yaml", "cycles.yaml")
+COMMITTED = (*SOURCES, "params.yaml")
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
@@ -84,8 +83,8 @@ def finished(arms: list[Arm], revision: str) -> dict[str, str]:
 
 def has_settings(commit: str, arm: Arm, folder: Path | None = None) -> bool:
     """Whether a commit has the settings of an arm; what the arm leaves as it was, its revision decides."""
-    params, count = _run_of(commit, folder)
-    return count == arm.cycles and all(get(params, key) == value for key, value in arm.settings.items())
+    params = _params_of(commit, folder)
+    return all(get(params, key) == value for key, value in arm.settings.items())
 
 
 def is_same(arm: Arm, revision: str, other: str) -> bool:
@@ -104,15 +103,13 @@ def _changed(revision: str, other: str) -> list[str]:
 
 
 @cache
-def _run_of(commit: str, folder: Path | None = None) -> tuple[dict, int]:
-    """The params of a commit, and its number of cycles."""
-    params, cycles = (parse(git("show", f"{commit}:{file}", folder=folder)) for file in (PARAMS_FILE, CYCLES_FILE))
-    return params, len(cycles["cycles"])
+def _params_of(commit: str, folder: Path | None = None) -> dict:
+    return parse(git("show", f"{commit}:{PARAMS_FILE}", folder=folder))
 
 
 def _read_by(arm: Arm, revision: str) -> dict:
     """The params that an arm reads, as they are at a revision where the arm does not set them."""
-    values = with_settings(_run_of(revision)[0], arm.settings)
+    values = with_settings(_params_of(revision), arm.settings)
     blocks = {block: values[block].get(values[key]) for key, block in BLOCKS.items()}
     return {key: value for key, value in values.items() if key not in blocks} | blocks
 
@@ -151,7 +148,7 @@ def revision_to_run(arms: list[Arm], begun: str | None) -> str:
 
 def identity() -> dict[str, str]:
     """Git's author and committer as in this repository, for clones that do not have its settings."""
-    found = {}
+    found: dict[str, str] = {}
     for key in ("name", "email"):
         try:
             value = os.environ.get(f"GIT_AUTHOR_{key.upper()}") or git("config", f"user.{key}")

@@ -6,7 +6,7 @@
     arms:                             # every combination of these values
       arch: [resnet18]
       optim: [sgd, adam]
-    cycles: 10                        # optional; as in cycles.yaml where it is left out
+    cycles: 10                        # optional; as in params.yaml where it is left out
 
 Every key of params.yaml can be varied under ``arms``, dotted where it lies in a block.
 """
@@ -20,7 +20,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from lab import cycles, params
+from lab import params
+from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
 from lab.process.schema import Block, Count, validate
@@ -29,7 +30,13 @@ from lab.process.schema import Block, Count, validate
 ALWAYS = ("arch", "optim")
 USUAL_STRATEGY = "loss_prediction"
 # What other keys of the file set, for all arms.
-NOT_IN_ARMS = {"protocol": "protocol", "dataset": "dataset", "seed": "seeds", "cold_start_seed": "seeds"}
+NOT_IN_ARMS = {
+    "cycles": "cycles",
+    "protocol": "protocol",
+    "dataset": "dataset",
+    "seed": "seeds",
+    "cold_start_seed": "seeds",
+}
 # Blocks of which an arm reads the one that it chooses.
 CHOSEN = {block: key for key, block in check.BLOCKS.items()}
 
@@ -47,8 +54,7 @@ class Arm(NamedTuple):
 
     name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's comes before it, so that studies do
     not share names. group: the name without protocol and seed, the same in every study. settings: key=value of
-    params.yaml, dotted keys; protocol, data set and seed included. params: the whole params.yaml that they make.
-    cycles: how many it runs.
+    params.yaml, dotted keys; protocol, data set, seed and cycles included. params: all of params.yaml with them.
     """
 
     name: str
@@ -56,13 +62,11 @@ class Arm(NamedTuple):
     seed: int
     settings: dict[str, object]
     params: dict
-    cycles: int
 
     @property
     def options(self) -> list[str]:
         """The settings as they are typed after ``dvc exp run``."""
-        settings = [f"{key}={_hydra(value)}" for key, value in self.settings.items()]
-        return [word for setting in [*settings, cycles.option(self.cycles)] for word in ("-S", setting)]
+        return [word for key, value in self.settings.items() for word in ("-S", f"{key}={_hydra(value)}")]
 
     @property
     def prefix(self) -> str:
@@ -76,12 +80,12 @@ class Arm(NamedTuple):
         return self.params["protocols"][self.params["protocol"]]
 
 
-def read(path: Path, params_text: str, cycles_text: str) -> list[Arm]:
+def read(path: Path, params_text: str) -> list[Arm]:
     """The arms of a study, seed by seed, so that a study that is stopped early has whole seeds.
 
     Args:
         path: the study file.
-        params_text, cycles_text: params.yaml and cycles.yaml of the revision that the study runs.
+        params_text: params.yaml of the revision that the study runs.
 
     Raises:
         BadInput: the file, or the params of any arm, are refused; every fault is named.
@@ -95,10 +99,8 @@ def read(path: Path, params_text: str, cycles_text: str) -> list[Arm]:
     except ValueError as error:
         raise _refusal(path, str(error).splitlines()) from None
     base = params.parse(params_text)
-    entries = params.parse(cycles_text, cycles.CYCLES_FILE)["cycles"]
-    count = study.cycles or len(entries)
     arms = [
-        _arm(path, study, dict(zip(study.arms, values, strict=True)), seed, base, count)
+        _arm(path, study, dict(zip(study.arms, values, strict=True)), seed, base)
         for seed in study.seeds
         for values in product(*study.arms.values())
     ]
@@ -142,7 +144,7 @@ def _refusal(path: Path, faults) -> BadInput:
     return BadInput("\n".join([f"{path} is refused, nothing was run:", *(f"  {fault}" for fault in faults)]))
 
 
-def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, base: dict, count: int) -> Arm:
+def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, base: dict) -> Arm:
     # One number for both: the arms of a seed share its first labelled set, and differ in what the study varies.
     settings = {
         "protocol": study.protocol,
@@ -151,6 +153,8 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
         "seed": seed,
         "cold_start_seed": seed,
     }
+    if study.cycles is not None:
+        settings["cycles"] = pairs(study.cycles)
     said = [str(values.get(key, base.get(key))) for key in ALWAYS]
     strategy = values.get("strategy", base.get("strategy"))
     if strategy != USUAL_STRATEGY:
@@ -165,7 +169,7 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
     except ValueError as error:
         raise _refusal(path, [f"arms.{error}"]) from None
     prefix = "" if study.protocol == "paper" else f"{study.protocol}-"
-    return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, found, count)
+    return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, found)
 
 
 def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
@@ -176,7 +180,7 @@ def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
         if chosen is not None and rest.partition(".")[0] != chosen:
             faults.append(f"arms.{key}: several values, none of which this arm reads: its {CHOSEN[block]} = {chosen!r}")
     try:
-        check.check(arm.params, {"cycles": cycles.listed(arm.cycles)}, optimizers=has_optimizers)
+        check.check(arm.params, optimizers=has_optimizers)
     except ValueError as error:
         faults += str(error).splitlines()
     return faults

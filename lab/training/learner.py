@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
 from lab.training.prediction import Predictions, predict
 from lab.training.train import Epoch, Recipe, Spent, train
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Learner(NamedTuple):
@@ -92,12 +95,12 @@ def build(
         precision: of the convolutions.
     """
     architecture = choices.load("model/architectures", arch)
-    network = _seeded(seed, lambda: architecture.build(len(statistics.classes), width, precision))
+    network: ResNet = _seeded(seed, lambda: architecture.build(len(statistics.classes), width, precision))
     module = None
     if hidden is not None:
         module = _seeded(module_seed, lambda: LossPrediction(network.stage_channels, hidden)).to(device)
     # Channels last: the images lie so already, and convolutions are faster on them.
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last).to(device)
     return Learner(network, module, Normaliser(statistics, device), device)
 
 
@@ -113,7 +116,7 @@ def recipe_of(training: SimpleNamespace, loss_prediction: SimpleNamespace) -> Re
     )
 
 
-def _seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+def _seeded(seed: int, make: Callable[[], Network]) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()

@@ -77,7 +77,7 @@ def train(
         Interrupted: a signal asked to stop; the state is in the checkpoint.
     """
     device = batches.labels.device
-    parts = {"network": network, "optimizer": optimizer}
+    parts: dict[str, nn.Module | Optimizer] = {"network": network, "optimizer": optimizer}
     if module is not None:
         parts["module"] = module
     objective = _objective(network, module, normalise, recipe)

@@ -1,9 +1,8 @@
-"""One arm of a study, from clone to pushed experiment: python -m lab.study.run.arm STUDY NAME --revision COMMIT --work FOLDER
+"""Run one arm of a study: python -m lab.study.run.arm STUDY NAME --revision COMMIT --folder FOLDER
 
-The contract of every launcher. The arm runs in a clone of its own at a pinned commit, with the cache of the
-repository that it is started from. Once every output is known to be in the cache, all of it is pushed to DVC's
-remote where the repository has one, then the experiment to the repository, and its arrival is checked. Started
-again after a crash it goes on in the clone that it finds.
+Every launcher starts arms by this command. An arm runs in its own clone, at a fixed commit, with the cache of the
+repository that it was started from. When all its outputs are verified, they are pushed to DVC's remote, if the
+repository has one, and then its experiment to the repository. After a crash the same command goes on in the same clone.
 """
 
 import fcntl
@@ -17,10 +16,10 @@ from pathlib import Path
 
 from dvc.config import Config
 
-from lab.params import parse
-from lab.process import ending as entry
-from lab.process.ending import BadInput
-from lab.process.launch import die_with_parent
+from lab.errors import BadInput
+from lab.params import PARAMS_FILE
+from lab.process import ending
+from lab.process.workspace import die_with_parent
 from lab.study import plan
 from lab.study.experiments import git, has_settings, identity, reference
 from lab.study.run import folders
@@ -29,162 +28,162 @@ from lab.study.run import folders
 def main() -> None:
     parser = ArgumentParser(description="Run one arm of a study.")
     parser.add_argument("study", type=Path, help="the study file")
-    parser.add_argument("name", help="the arm's name, as the study's --dry-run lists it")
+    parser.add_argument("name", help="the arm's name, as `python -m lab.study run --dry-run` lists it")
     parser.add_argument("--revision", required=True, help="the commit to run")
-    parser.add_argument("--work", type=Path, required=True, help="the folder that holds the arm's clone")
-    parser.add_argument("--prefix", action="store_true", help="only what it shares with others, up to its cold start")
+    parser.add_argument("--folder", type=Path, required=True, help="the study's folder, which holds the arm's clone")
+    parser.add_argument("--prefix", action="store_true", help="run only what arms share: the stages up to cold_start")
     arguments = parser.parse_args()
-    arms = {arm.name: arm for arm in plan.read(arguments.study, git("show", f"{arguments.revision}:params.yaml"))}
+    text = git("show", f"{arguments.revision}:{PARAMS_FILE}")
+    arms = {arm.name: arm for arm in plan.read(arguments.study, text)}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
     if os.getpgrp() != os.getpid():
-        # A group of its own: what stops this arm stops nothing beside it.
+        # A group of its own, so that stopping this arm stops nothing else.
         os.setpgid(0, 0)
     die_with_parent()
-    signal.signal(signal.SIGTERM, _stop_all)
+    signal.signal(signal.SIGTERM, _stop_group)
     arm = arms[arguments.name]
     first = next(name for name, other in arms.items() if other.prefix == arm.prefix)
-    run(arm, first, arguments.revision, arguments.work, arguments.prefix)
+    run(arm, first, arguments.revision, arguments.folder, arguments.prefix)
 
 
-def run(arm: plan.Arm, first: str, revision: str, work: Path, is_prefix: bool = False) -> None:
+def run(arm: plan.Arm, first: str, revision: str, folder: Path, is_prefix: bool = False) -> None:
     """Run an arm and push its experiment to the current repository.
 
     Args:
-        first: the first arm that shares data and first set with it.
-        is_prefix: end after the cold start; the arm goes on in the same clone.
+        first: the first arm with the same data and first labelled set, whose clone computed them.
+        folder: the study's folder.
+        is_prefix: end after the cold start; the arm later goes on in the same clone.
 
     Raises:
-        BadInput: a step failed, and its own output says why; or what it shares was not computed.
+        BadInput: a step failed, and its own output says why; or the shared stages were not run.
     """
     repository = Path(git("rev-parse", "--show-toplevel"))
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / f"{arm.name}.lock", "w") as lock:
-        # Held by DVC too: where this process alone was killed, the next one waits for what is left of it.
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{arm.name}.lock", "w") as lock:
+        # DVC inherits the lock: if this process alone was killed, the next one waits until DVC has ended.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        mark = folders.prefix_mark(work, arm.prefix, revision)
-        with folders.saying(work, arm.name):
+        mark = folders.prefix_mark(folder, arm.prefix, revision)
+        with folders.recording_state(folder, arm.name):
             if not is_prefix and not mark.exists():
-                # Arms that all compute it at the same moment collide in the cache.
-                raise BadInput(f"what it shares with other arms was not computed: {work / first}.log says why")
-            _run(arm, repository, revision, work, is_prefix, lock.fileno())
+                # Arms that compute it at the same moment collide in the cache.
+                raise BadInput(f"its data or first labelled set could not be prepared: see {folder / first}.log")
+            run_steps(arm, repository, revision, folder / arm.name, is_prefix, lock.fileno())
             if is_prefix:
                 mark.touch()
 
 
-def _run(arm: plan.Arm, repository: Path, revision: str, work: Path, is_prefix: bool, lock: int) -> None:
-    ref, folder = reference(arm.name, revision), work / arm.name
+def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_prefix: bool, lock: int) -> None:
+    ref = reference(arm.name, revision)
     if git("for-each-ref", ref):
         return
-    has_remote = clone(repository, revision, folder)
-    steps = Steps(folder, lock)
-    # Settings of an earlier attempt, whose study may have been another.
-    git("checkout", "--quiet", "--", "params.yaml", folder=folder)
+    has_remote = clone(repository, revision, tree)
+    steps = Steps(tree, lock)
+    # An earlier attempt may have had other settings. metrics/costs.csv stays: it is the log of all attempts.
+    git("checkout", "--quiet", "--", str(PARAMS_FILE), folder=tree)
     if is_prefix:
         steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
         return
-    if git("for-each-ref", ref, folder=folder) and has_settings(
-        parse(git("show", f"{ref}:params.yaml", folder=folder)), arm
-    ):
+    if git("for-each-ref", ref, folder=tree) and has_settings(ref, arm, tree):
         steps("dvc", "exp", "apply", "--quiet", arm.name)
     else:
-        git("update-ref", "-d", ref, folder=folder)
+        git("update-ref", "-d", ref, folder=tree)
         steps("dvc", "exp", "run", "--quiet", "--name", arm.name, *arm.options)
     steps("lab.verify", arm.name)
     if has_remote:
-        # Ahead of the experiment: one that has arrived is finished.
+        # Before the experiment: once that has arrived, the arm counts as finished.
         _push(steps)
     steps("dvc", "exp", "push", "--quiet", "--force", "--no-cache", "origin", arm.name)
-    # DVC reports success also where it pushed nothing.
-    commit = git("rev-parse", ref, folder=folder)
-    if commit not in git("ls-remote", "origin", ref, folder=folder):
+    # DVC reports success even if it pushed nothing.
+    commit = git("rev-parse", ref, folder=tree)
+    if commit not in git("ls-remote", "origin", ref, folder=tree):
         raise BadInput(f"{arm.name} did not arrive in {repository}")
-    _remove(folder)
+    _remove(tree)
 
 
 def _push(steps: "Steps") -> None:
     """Push the arm's results and the run-cache to DVC's remote."""
-    push = ("failed to transfer", "dvc", "push", "--run-cache")
     try:
-        steps.fails_where_it_says(*push)
+        steps("dvc", "push", "--run-cache", failure="failed to transfer")
     except BadInput:
-        # Other arms come and go in the run-cache, of which DVC pushes all.
-        steps.fails_where_it_says(*push)
+        # DVC pushes the whole run-cache, in which other arms add and remove entries.
+        steps("dvc", "push", "--run-cache", failure="failed to transfer")
 
 
 def clone(repository: Path, revision: str, folder: Path) -> bool:
-    """A clone at a revision with the repository's cache and DVC remotes; one that is there already is kept.
+    """Make a clone at a revision that uses the repository's cache and DVC remotes, unless there is one already.
 
     Returns:
         Whether there is a DVC remote to push to.
     """
-    if not (_whole(folder).exists() and git("rev-parse", "HEAD", folder=folder) == revision):
+    if not (_mark_of(folder).exists() and git("rev-parse", "HEAD", folder=folder) == revision):
         _remove(folder)
         git("clone", "--quiet", "--no-checkout", str(repository), str(folder))
         git("checkout", "--quiet", "--detach", revision, folder=folder)
-    # Each time: a remote may have been added or mended since.
+    # Each time, as a remote may have been added or repaired.
     found = Config(repository / ".dvc").load_config_to_level()
     cache = {"dir": found["cache"].get("dir", str(repository / ".dvc/cache"))}
     with Config(folder / ".dvc").edit("local") as settings:
-        # Links, as each arm would copy the data set.
+        # Links: otherwise each arm would copy the data set.
         settings["cache"] = cache | {"type": ["reflink", "symlink", "copy"]}
         settings["core"], settings["remote"] = found["core"], found["remote"]
-    _whole(folder).parent.mkdir(exist_ok=True)
-    _whole(folder).touch()
+    _mark_of(folder).parent.mkdir(exist_ok=True)
+    _mark_of(folder).touch()
     return "remote" in found["core"]
 
 
-def _whole(folder: Path) -> Path:
-    """A file that lies in a clone once it is complete."""
-    return folder / ".dvc/tmp/whole"
+def _mark_of(folder: Path) -> Path:
+    """The file that is in a clone once the clone is complete."""
+    return folder / ".dvc/tmp/complete"
 
 
 def _remove(folder: Path) -> None:
-    """Remove a clone; what is left of it where that is interrupted is no whole one."""
-    _whole(folder).unlink(missing_ok=True)
+    """Remove a clone. If that is interrupted, what is left no longer counts as a clone."""
+    _mark_of(folder).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class Steps:
-    """Runs Python modules in a clone, and fails where one fails.
+    """Runs Python modules in a clone.
 
     Args:
-        lock: a file descriptor that they keep open.
+        lock: a file descriptor that the modules inherit.
     """
 
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder, self.lock = folder, lock
-        # The stages' `python` is this one, and the author of the experiments that of the repository.
+        # Stages run with this Python, and the repository's author signs the experiments.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment = {**os.environ, **identity(), "PATH": path}
         if archive := os.environ.get("AL_LAB_CIFAR10"):
             self.environment["AL_LAB_CIFAR10"] = str(Path(archive).resolve())
 
-    def __call__(self, module: str, *arguments: str) -> None:
-        self._run(module, *arguments)
+    def __call__(self, module: str, *arguments: str, failure: str | None = None) -> None:
+        """Run a module.
 
-    def fails_where_it_says(self, words: str, module: str, *arguments: str) -> None:
-        """Run a module that reports a failure by these words, with whatever status. DVC does, of its run-cache."""
-        done = self._run(module, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if words in done.stdout:
-            raise BadInput(f"`{module} {' '.join(arguments)}` {words} something; see above")
+        Args:
+            failure: what it prints if it fails with status 0, as DVC does for its run-cache.
 
-    def _run(self, module: str, *arguments: str, **streams: object) -> subprocess.CompletedProcess:
+        Raises:
+            BadInput: it failed.
+        """
         command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, pass_fds=[self.lock], **streams)
-        if done.stdout:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if failure else {}
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, pass_fds=[self.lock], text=True, **streams
+        )
+        if failure:
             print(done.stdout, flush=True)
-        if done.returncode:
-            raise BadInput(f"`{module} {' '.join(arguments)}` ended with status {done.returncode}; see above")
-        return done
+        if done.returncode or (failure and failure in done.stdout):
+            raise BadInput(f"`{module} {' '.join(arguments)}` failed with status {done.returncode}: see above")
 
 
-def _stop_all(number: int, _frame: object) -> None:
-    """End DVC too: the stage that it runs then keeps its training and ends."""
+def _stop_group(number: int, _frame: object) -> None:
+    """Stop DVC and its stage too. The stage saves a checkpoint first."""
     signal.signal(number, signal.SIG_IGN)
     os.killpg(0, number)
     sys.exit(128 + number)
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    ending.run(main)

@@ -1,131 +1,136 @@
-"""A study's folder: the clones of its arms, their logs, and the last word of each on itself.
+"""A study's folder: the clones of its arms, their logs, and the last state that each arm recorded.
 
-For an arm of name N: ``N/`` its clone, ``N.log``, ``N.lock`` held while it runs, ``N.state`` its last word.
-``prefix-*`` say what was computed once for many arms, ``submissions/`` what SLURM was given.
+For an arm of name N: ``N/`` is its clone, ``N.log`` its log, ``N.lock`` is locked while it runs, ``N.state`` holds the
+last state that it recorded. ``prefix-*`` mark what was computed once for several arms, ``submissions/`` holds what
+SLURM was given.
 """
 
 import fcntl
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 from lab.study.experiments import git
 
-# Begins the part of a log that is of one attempt.
+STUDIES = Path(".dvc/tmp/study")
+# Begins the part of a log that belongs to one attempt.
 ATTEMPT = "--- "
 
 
-class Word(StrEnum):
-    """What an arm last said of itself."""
+class LastState(StrEnum):
+    """What an arm last recorded. An arm that was killed has still STARTED."""
 
-    BEGUN = "begun"
+    STARTED = "started"
     STOPPED = "stopped"
     FAILED = "failed"
     ENDED = "ended"
 
 
 def of(study: Path) -> Path:
-    """The folder of a study: in one that Git and DVC ignore, or on the disk that ``put_on`` was given."""
-    return (Path(".dvc/tmp/study") / study.resolve().parent.name).resolve()
+    """The folder of a study: one that Git and DVC ignore, or the one that it links to."""
+    return _link_of(study).resolve()
 
 
-def put_on(study: Path, disk: Path) -> None:
-    """Have a study's folder on another disk, by a link.
+def link_to_disk(study: Path, disk: Path) -> None:
+    """Keep a study's folder on another disk, and link to it.
 
     Raises:
         BadInput: the study has a folder elsewhere, or the disk cannot be written.
     """
-    here, root = Path(".dvc/tmp/study") / study.resolve().parent.name, Path.cwd().resolve()
+    here, root = _link_of(study), Path.cwd().resolve()
     # Another clone of the repository has studies of the same names.
     there = disk / f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}" / here.name
     if here.exists() and here.resolve() != there.resolve():
+        before, after = shlex.quote(str(here.resolve())), shlex.quote(str(there))
         raise BadInput(
-            f"{here.resolve()} holds what this study has computed so far, and scratch names {there}: "
-            f"move it there and leave a link to it at {here}, or remove it where it is no more needed"
+            f"scratch: this study would be computed in {after}, but was begun in {before}. Move it: "
+            f"mkdir -p {shlex.quote(str(there.parent))} && mv {before} {after} && ln -sfn {after} {here}. "
+            f"Or start over: rm -r {before}"
         )
     try:
-        # DVC's settings, which may hold keys, are in every clone.
+        # Every clone holds DVC's settings, which may contain keys.
         there.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"scratch: {there} cannot be made ({error.strerror})") from error
+        raise BadInput(f"scratch: cannot create {there} ({error.strerror})") from error
     here.parent.mkdir(parents=True, exist_ok=True)
     if not here.exists():
         here.unlink(missing_ok=True)  # a link to a disk that was wiped
         here.symlink_to(there)
 
 
-def revision_of(work: Path) -> str | None:
-    """The revision that a study was last run at; None where it never was, or the commit is gone."""
+def revision_of(folder: Path) -> str | None:
+    """The revision that a study last ran at; None if it never ran, or if the commit is gone."""
     try:
-        revision = (work / "revision").read_text()
+        revision = (folder / "revision").read_text()
         git("cat-file", "-e", revision)
     except (FileNotFoundError, BadInput):
         return None
     return revision
 
 
-def keep_revision(work: Path, revision: str) -> None:
-    """Keep the revision that a study is run at."""
-    (work / "revision").write_text(revision)
+def keep_revision(folder: Path, revision: str) -> None:
+    """Remember the revision that a study runs at."""
+    (folder / "revision").write_text(revision)
 
 
 @contextmanager
 def in_use(study: Path) -> Iterator[None]:
-    """Be the only one that runs a study.
+    """Be the only process that runs a study.
 
     Raises:
-        BadInput: another process does.
+        BadInput: another process runs it.
     """
     of(study).mkdir(parents=True, exist_ok=True)
     with open(of(study) / "study.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadInput(f"{study} is being run already, by another process") from None
+            raise BadInput(f"{study} is already running, in another process") from None
         yield
 
 
-def cycles_done(work: Path, name: str) -> int:
-    """Cycles that an arm has finished in its clone."""
-    return len(list((work / name / "metrics/cycles").glob("*.json")))
+def cycles_of(folder: Path, name: str) -> list[Path]:
+    """The history that an arm wrote after each finished cycle, in its clone."""
+    return [file for file in (folder / name / "metrics/history").glob("*.json") if file.name != "0.json"]
 
 
-def word_of(work: Path, name: str) -> Word | None:
-    """The last word of an arm; None where it has never begun."""
+def last_state_of(folder: Path, name: str) -> LastState | None:
+    """The last state that an arm recorded; None if it never started."""
     try:
-        return Word((work / f"{name}.state").read_text())
+        return LastState((folder / f"{name}.state").read_text())
     except (FileNotFoundError, ValueError):
         return None
 
 
-def prefix_mark(work: Path, prefix: str, revision: str) -> Path:
-    """The file that is there once what arms share is computed. prefix: ``Arm.prefix``."""
-    return work / f"prefix-{hashlib.sha256(f'{revision} {prefix}'.encode()).hexdigest()[:16]}"
+def prefix_mark(folder: Path, prefix: str, revision: str) -> Path:
+    """The file that exists once the stages that arms share are done. prefix: ``Arm.prefix``."""
+    return folder / f"prefix-{hashlib.sha256(f'{revision} {prefix}'.encode()).hexdigest()[:16]}"
 
 
 @contextmanager
-def saying(work: Path, name: str) -> Iterator[None]:
-    """Keep what an arm says of itself around its work."""
-    _say(work, name, Word.BEGUN)
+def recording_state(folder: Path, name: str) -> Iterator[None]:
+    """Record the state of an arm while it runs and when it ends."""
+    _record(folder, name, LastState.STARTED)
     try:
         yield
     except SystemExit:
-        _say(work, name, Word.STOPPED)
+        _record(folder, name, LastState.STOPPED)
         raise
     except BaseException:
-        _say(work, name, Word.FAILED)
+        _record(folder, name, LastState.FAILED)
         raise
-    _say(work, name, Word.ENDED)
+    _record(folder, name, LastState.ENDED)
 
 
-def is_held(work: Path, name: str) -> bool:
-    """Whether an arm is at work, on this machine or another that shares the disk and its locks."""
+def is_locked(folder: Path, name: str) -> bool:
+    """Whether an arm is running, on this machine or on another that shares the disk and its locks."""
     try:
-        with open(work / f"{name}.lock") as lock:
+        with open(folder / f"{name}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -134,17 +139,21 @@ def is_held(work: Path, name: str) -> bool:
     return False
 
 
-def reason(work: Path, name: str) -> str:
-    """The first error that an arm's last attempt logged, else its last line; and where the rest stands."""
-    log = work / f"{name}.log"
+def reason(folder: Path, name: str) -> str:
+    """Why an arm failed: the first error in the log of its last attempt, or else the last line; and the log's path."""
+    log = folder / f"{name}.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    begun = max((number for number, line in enumerate(lines) if line.startswith(ATTEMPT)), default=-1)
-    lines = lines[begun + 1 :]
+    start = max((number for number, line in enumerate(lines) if line.startswith(ATTEMPT)), default=-1)
+    lines = lines[start + 1 :]
     errors = [line for line in lines if line.startswith(("error:", "ERROR:"))]
     return f"{(errors or lines[-1:] or ['nothing was printed'])[0]} ({log})"
 
 
-def _say(work: Path, name: str, word: Word) -> None:
-    part = work / f"{name}.state.part"
-    part.write_text(word)
-    os.replace(part, work / f"{name}.state")
+def _link_of(study: Path) -> Path:
+    return STUDIES / study.resolve().parent.name
+
+
+def _record(folder: Path, name: str, state: LastState) -> None:
+    part = folder / f"{name}.state.part"
+    part.write_text(state)
+    os.replace(part, folder / f"{name}.state")

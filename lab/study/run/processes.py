@@ -1,4 +1,4 @@
-"""Arms as processes, each of which leads a group of its own, and their end."""
+"""Start and stop arms as processes. Each leads a process group of its own."""
 
 import os
 import signal
@@ -11,13 +11,14 @@ from pathlib import Path
 SECONDS_TO_STOP = 90
 
 
-def arm_command(study: Path, name: str, revision: str, work: Path) -> list[str]:
-    """The command that runs one arm: the same under every launcher."""
-    return [sys.executable, "-m", "lab.study.run.arm", str(study), name, "--revision", revision, "--work", str(work)]
+def arm_command(study: Path, name: str, revision: str, folder: Path) -> list[str]:
+    """The command that runs one arm: the same on this machine and on a cluster."""
+    arm = ["lab.study.run.arm", str(study), name, "--revision", revision, "--folder", str(folder)]
+    return [sys.executable, "-m", *arm]
 
 
 def stop(processes: list[subprocess.Popen]) -> None:
-    """End processes and all that they started, which keep their training."""
+    """End processes and all that they started. Their stages save a checkpoint first."""
     for process in processes:
         terminate(process)
     deadline = time.monotonic() + SECONDS_TO_STOP

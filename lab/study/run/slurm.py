@@ -1,10 +1,9 @@
-"""Run the arms of a study on SLURM: an array of jobs, one an arm, behind a job that computes what they share.
+"""Run the arms of a study on SLURM: an array with one job for each arm, after a job that computes what they share.
 
-What was submitted lies in the study's folder, each under the name of its jobs; where they stand, SLURM's queue
-says. No process of the user's has to live for them.
+The study's folder holds what was submitted, under the name of the jobs. SLURM's queue tells their state. Jobs need no
+process of the user to stay alive.
 """
 
-import getpass
 import json
 import os
 import re
@@ -15,145 +14,86 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
 
-import yaml
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from lab.params import Yaml12Loader
-from lab.process.check import Block, Count
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 from lab.process.interruption import Interruption
 from lab.study import experiments
 from lab.study.plan import Arm
 from lab.study.run import folders
-from lab.study.run.states import AT_WORK, QUEUED, ArmState, Job, Progress, Stand, survey
+from lab.study.run.cluster import Settings
+from lab.study.run.states import ACTIVE, QUEUED, ArmState, Job, Snapshot, Status, survey
 
-SECONDS_BETWEEN_LOOKS = 10
-# Number of the array, index in it, name, state, reason, nodes: %K is N/A for a job that is no array.
+SECONDS_BETWEEN_POLLS = 10
+# Array number, index in it, name, state, reason, nodes: %K is N/A for a job without an array.
 FIELDS = "%F|%K|%j|%T|%r|%N"
 
 
-class Settings(Block):
-    """A cluster, as studies/clusters/generic.yaml explains it."""
-
-    model_config = ConfigDict(strict=True)
-
-    partition: str | None = None
-    account: str | None = None
-    gpus: Count | None = None
-    gres: str | None = None
-    cpus: Count
-    memory: str
-    time_limit: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")]
-    warning_seconds: Annotated[int, Field(ge=1, le=65_535)] = 300
-    arms_at_once: Count
-    shell: str = "/bin/bash"
-    setup: Annotated[list[str], Field(default_factory=list)]
-    options: Annotated[list[str], Field(default_factory=list)]
-    scratch: str | None = None
-
-    @field_validator("scratch")
-    @classmethod
-    def _names_a_folder(cls, value: str | None) -> str | None:
-        # Not every shell exports USER.
-        named = re.sub(r"\$USER\b|\$\{USER\}", getpass.getuser(), value or "/")
-        expanded = os.path.expandvars(os.path.expanduser(named))
-        if not os.path.isabs(expanded) or "$" in expanded:
-            raise ValueError(f"{expanded}: must be an absolute path, of variables that are set")
-        return value and expanded
-
-    @model_validator(mode="after")
-    def _asks_once(self) -> "Settings":
-        if self.gpus and self.gres:
-            raise ValueError("gpus and gres both ask for GPUs: leave one out")
-        return self
-
-
-def read(path: Path) -> Settings:
-    """Read the settings of a cluster.
-
-    Raises:
-        BadInput: the file is refused; every fault is named.
-    """
-    try:
-        return Settings(**yaml.load(path.read_text(), Loader=Yaml12Loader))
-    except ValidationError as error:
-        faults = [
-            f"  {'.'.join(map(str, fault['loc'])) or path.name}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise BadInput("\n".join([f"{path} is refused, nothing was run:", *faults])) from error
-    except OSError as error:
-        raise BadInput(f"{path}: the settings of the cluster cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, TypeError) as error:
-        raise BadInput(f"{path}: must be a mapping of settings ({error})") from error
-
-
 def run(
-    study: Path, arms: list[Arm], revision: str, settings: Settings, show: Callable[[Progress], None]
+    study: Path, arms: list[Arm], revision: str, settings: Settings, show: Callable[[Snapshot], None]
 ) -> dict[str, str]:
-    """Submit the arms that are neither finished nor in the queue, then watch until all have ended.
+    """Submit the arms that are neither finished nor in the queue, then watch them until all have ended.
 
     Args:
-        show: called again and again with the state.
+        show: called again and again with the state of the study.
 
     Returns:
         The arms that failed or were lost: name → why.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM; the jobs go on.
+        Interrupted: SIGINT or SIGTERM; the jobs continue.
         BadInput: SLURM refuses, or has jobs of this study at another revision.
     """
     interruption = Interruption().listen()
-    work = folders.of(study)
-    if others := {item["revision"] for item, _ in _active(work)} - {revision}:
+    folder = folders.of(study)
+    if others := {item["revision"] for item, _ in _unfinished(folder)} - {revision}:
         raise BadInput(
-            f"arms of {study} are in the queue at {others.pop()[:9]}, and this would run {revision[:9]}: wait for "
-            f"them, or python -m lab.study cancel {study}"
+            f"arms of {study} are in the queue at revision {others.pop()[:9]}, and this would run {revision[:9]}: "
+            f"wait for them, or cancel them: python -m lab.study cancel {study}"
         )
-    folders.keep_revision(work, revision)
-    found = survey(arms, experiments.finished(arms).get(revision, {}), work, jobs_of(work, revision))
-    missing = [arm for arm in arms if found[arm.name].stand != Stand.DONE and found[arm.name].job is None]
+    folders.keep_revision(folder, revision)
+    found = survey(arms, experiments.finished(arms, revision), folder, jobs_of(folder, revision))
+    missing = [arm for arm in arms if found[arm.name].status != Status.DONE and found[arm.name].job is None]
     if missing:
         submit(study, arms, missing, revision, settings)
     while True:
-        interruption.check(f"the jobs go on: python -m lab.study status {study}, python -m lab.study cancel {study}")
+        interruption.check(f"the jobs continue; see python -m lab.study status {study}, or cancel {study}")
         try:
-            jobs = jobs_of(work, revision)
+            jobs = jobs_of(folder, revision)
         except BadInput as error:
-            print(f"warning: {error}; asked again in {SECONDS_BETWEEN_LOOKS} s", file=sys.stderr, flush=True)
+            print(f"warning: {error}; trying again in {SECONDS_BETWEEN_POLLS} s", file=sys.stderr, flush=True)
         else:
-            finished = experiments.finished(arms).get(revision, {})
-            progress = _progress(arms, survey(arms, finished, work, jobs))
-            show(progress)
-            if len(progress.done) + len(progress.failed) == len(arms):
-                return progress.failed
-        for _ in range(SECONDS_BETWEEN_LOOKS * 10):
-            if not interruption.is_requested:
-                time.sleep(0.1)
+            finished = experiments.finished(arms, revision)
+            state = _snapshot(arms, survey(arms, finished, folder, jobs))
+            show(state)
+            if len(state.done) + len(state.failed) == len(arms):
+                return state.failed
+        next_poll = time.monotonic() + SECONDS_BETWEEN_POLLS
+        while time.monotonic() < next_poll and not interruption.is_requested:
+            time.sleep(0.1)
 
 
 def submit(study: Path, arms: list[Arm], missing: list[Arm], revision: str, settings: Settings) -> None:
-    """Submit arms as one array, and ahead of it a job for what they share, where that is not computed yet.
+    """Submit arms as one array, after a job for what they share, if that is not computed yet.
 
     Raises:
         BadInput: SLURM refuses.
     """
-    work = folders.of(study)
-    needed = {arm.prefix for arm in missing if not folders.prefix_mark(work, arm.prefix, revision).exists()}
+    folder = folders.of(study)
+    needed = {arm.prefix for arm in missing if not folders.prefix_mark(folder, arm.prefix, revision).exists()}
     first = {arm.prefix: arm.name for arm in reversed(arms) if arm.prefix in needed}
     dependency = None
     if first:
-        # In one job, one after the other: at the same moment they would collide in the cache.
+        # In one job, one by one: at the same moment they would collide in the cache.
         dependency = _submit(study, [list(first.values())], revision, settings, ["--prefix"], None)
-        print(f"job {dependency}: what the arms of a seed share, {len(first)} in all, ahead of them", flush=True)
+        print(
+            f"job {dependency}: prepares what arms share: data and first labelled sets, {len(first)} in all", flush=True
+        )
     number = _submit(study, [[arm.name] for arm in missing], revision, settings, [], dependency)
     print(f"job {number}: {len(missing)} arms, {settings.arms_at_once} at once", flush=True)
 
 
-def command(settings: Settings, name: str, work: Path, elements: int, dependency: str | None) -> list[str]:
-    """The ``sbatch`` that submits an array; it reads the script from its standard input."""
+def command(settings: Settings, name: str, folder: Path, elements: int, dependency: str | None) -> list[str]:
+    """The ``sbatch`` command that submits an array. It reads the script from its standard input."""
     asked = {
         "partition": settings.partition,
         "account": settings.account,
@@ -167,11 +107,11 @@ def command(settings: Settings, name: str, work: Path, elements: int, dependency
         "array": f"0-{elements - 1}%{settings.arms_at_once}",
         "job-name": name,
         "chdir": Path.cwd(),
-        "output": work / "slurm-%A_%a.log",
+        "output": folder / "slurm-%A_%a.log",
         "open-mode": "append",
-        # To the script alone, which becomes the task.
+        # To the script alone, which the task replaces.
         "signal": f"B:USR2@{settings.warning_seconds}",
-        # Also after a failure: the arms then say themselves what is wrong.
+        # Also after a failure: each arm then reports what is wrong.
         "dependency": dependency and f"afterany:{dependency}",
     }
     options = [f"--{key}={value}" for key, value in asked.items() if value is not None]
@@ -179,50 +119,50 @@ def command(settings: Settings, name: str, work: Path, elements: int, dependency
 
 
 def script(settings: Settings, submission: Path) -> str:
-    """The job script, in words that every shell understands: the task takes the place of the shell.
+    """The job script, in a syntax that all shells share. The task replaces the shell.
 
-    A line of the set-up that fails ends the job.
+    A set-up command that fails ends the job.
     """
     task = shlex.join([sys.executable, "-m", "lab.study.run.task", str(submission)])
     return f"#!{settings.shell}\n" + " && \\\n".join([*settings.setup, f"exec {task}"]) + "\n"
 
 
-def jobs_of(work: Path, revision: str) -> dict[str, Job | None]:
-    """The newest job of each arm that was submitted at a revision; None where SLURM knows it no more.
+def jobs_of(folder: Path, revision: str) -> dict[str, Job | None]:
+    """The newest job of each arm that was submitted at a revision; None if SLURM no longer lists it.
 
     Raises:
-        BadInput: SLURM was given arms and does not answer.
+        BadInput: arms were submitted, and SLURM does not answer.
     """
-    arms = [item for item in _submissions(work) if not item["options"] and item["revision"] == revision]
+    arms = [item for item in _submissions(folder) if not item["options"] and item["revision"] == revision]
     jobs = {name: None for submission in arms for (name,) in submission["elements"]}
-    # The oldest first: the last word is that of the newest.
-    for submission, job in _listed(work):
+    # Oldest first, so that the newest stays.
+    for submission, job in _listed(folder):
         if submission in arms:
             (name,) = submission["elements"][int(job.number.rpartition("_")[2])]
             jobs[name] = job
     return jobs
 
 
-def cancel(work: Path) -> int:
-    """Cancel all jobs of a study, and forget what was submitted. Returns how many there were.
+def cancel(folder: Path) -> int:
+    """Cancel all jobs of a study, and forget what was submitted. Returns the number of jobs.
 
     Raises:
         BadInput: SLURM does not answer.
     """
-    numbers = [job.number for _, job in _active(work)]
+    numbers = [job.number for _, job in _unfinished(folder)]
     if numbers:
         _slurm("scancel", *{number.partition("_")[0] for number in numbers})
-    for file in (work / "submissions").glob("*.json"):
+    for file in (folder / "submissions").glob("*.json"):
         file.rename(file.with_suffix(".cancelled"))
     return len(numbers)
 
 
-def _progress(arms: list[Arm], found: dict[str, ArmState]) -> Progress:
-    bad = {name: item for name, item in found.items() if item.stand in (Stand.FAILED, Stand.LOST)}
-    return Progress(
-        [arm for arm in arms if found[arm.name].stand == Stand.DONE],
-        [arm for arm in arms if found[arm.name].stand == Stand.RUNNING],
-        {name: f"{item.stand}, {item.detail}" for name, item in bad.items()},
+def _snapshot(arms: list[Arm], found: dict[str, ArmState]) -> Snapshot:
+    bad = {name: item for name, item in found.items() if item.status in (Status.FAILED, Status.LOST)}
+    return Snapshot(
+        [arm for arm in arms if found[arm.name].status == Status.DONE],
+        [arm for arm in arms if found[arm.name].status == Status.RUNNING],
+        {name: f"{item.status}, {item.detail}" for name, item in bad.items()},
     )
 
 
@@ -234,12 +174,12 @@ def _submit(
     options: list[str],
     dependency: str | None,
 ) -> str:
-    work = folders.of(study)
-    folder = work / "submissions"
-    folder.mkdir(exist_ok=True)
-    # Counted, so that they sort by time; drawn, so that no other clone's jobs have the same name.
-    number = f"{len(list(folder.glob('*.yaml'))):04}-{secrets.token_hex(2)}"
-    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', work.name)}-{number}-{'prefix' if options else 'arms'}"
+    folder = folders.of(study)
+    submissions = folder / "submissions"
+    submissions.mkdir(exist_ok=True)
+    # The count sorts them by time. The random part keeps them apart from those of another clone.
+    number = f"{len(list(submissions.glob('*.yaml'))):04}-{secrets.token_hex(2)}"
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', folder.name)}-{number}-{'prefix' if options else 'arms'}"
     environment = {key: value for key, value in os.environ.items() if key.startswith("AL_LAB_")}
     submission = {
         "name": name,
@@ -248,29 +188,29 @@ def _submit(
         "options": options,
         "environment": {**environment, **experiments.identity(), "OMP_NUM_THREADS": str(settings.cpus)},
     }
-    file = folder / f"{name}.json"
-    # Ahead of the job, which may start at once. The study as it is now, whatever is written to its file later.
+    file = submissions / f"{name}.json"
+    # Before the job, which may start at once. A copy of the study, whose file may change later.
     file.with_suffix(".yaml").write_text(study.read_text())
     file.write_text(json.dumps(submission, indent=1))
     try:
-        answer = _slurm(*command(settings, name, work, len(elements), dependency), script=script(settings, file))
+        answer = _slurm(*command(settings, name, folder, len(elements), dependency), script=script(settings, file))
     except BadInput:
         file.unlink()
         raise
     return answer.strip().partition(";")[0]
 
 
-def _submissions(work: Path) -> list[dict]:
-    return [json.loads(file.read_text()) for file in sorted((work / "submissions").glob("*.json"))]
+def _submissions(folder: Path) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted((folder / "submissions").glob("*.json"))]
 
 
-def _active(work: Path) -> list[tuple[dict, Job]]:
-    return [(submission, job) for submission, job in _listed(work) if job.state in QUEUED | AT_WORK]
+def _unfinished(folder: Path) -> list[tuple[dict, Job]]:
+    return [(submission, job) for submission, job in _listed(folder) if job.state in QUEUED | ACTIVE]
 
 
-def _listed(work: Path) -> Iterator[tuple[dict, Job]]:
-    """The jobs of a study that SLURM knows, those that have ended lately too, oldest submission first."""
-    submissions = {item["name"]: item for item in _submissions(work)}
+def _listed(folder: Path) -> Iterator[tuple[dict, Job]]:
+    """The jobs of a study that SLURM lists, also those that ended lately, oldest submission first."""
+    submissions = {item["name"]: item for item in _submissions(folder)}
     if not submissions:
         return
     answer = _slurm("squeue", "--me", "--array", "--states=all", "--noheader", f"--format={FIELDS}")
@@ -284,12 +224,12 @@ def _slurm(*command: str, script: str | None = None) -> str:
     """What a command of SLURM prints.
 
     Raises:
-        BadInput: it is not there, or fails.
+        BadInput: it is not installed, or fails.
     """
     try:
         done = subprocess.run(command, input=script, text=True, capture_output=True)
     except FileNotFoundError:
-        raise BadInput(f"{command[0]} is not to be found: SLURM's commands are needed on this machine") from None
+        raise BadInput(f"{command[0]} is not installed: run this on a machine that has SLURM's commands") from None
     if done.returncode:
         raise BadInput(f"{command[0]} failed: {done.stderr.strip() or done.returncode}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""Where the arms of a study stand."""
+"""The status of each arm of a study."""
 
 from collections.abc import Container
 from enum import StrEnum
@@ -7,20 +7,18 @@ from typing import NamedTuple
 
 from lab.study.plan import Arm
 from lab.study.run import folders
-from lab.study.run.folders import Word
+from lab.study.run.folders import LastState
 
 
-class Progress(NamedTuple):
-    """Of a study at a moment. failed: name → why."""
+class Snapshot(NamedTuple):
+    """A study at one moment. failed: name → why."""
 
     done: list[Arm]
     running: list[Arm]
     failed: dict[str, str]
 
 
-class Stand(StrEnum):
-    """Where one arm stands."""
-
+class Status(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
@@ -29,15 +27,15 @@ class Stand(StrEnum):
 
 
 class ArmState(NamedTuple):
-    """detail: what is known beyond that, in words. job: what SLURM calls it while it has it, else None."""
+    """detail: what else is known, for people. job: its job number while SLURM has it in the queue or runs it."""
 
-    stand: Stand
+    status: Status
     detail: str = ""
     job: str | None = None
 
 
 class Job(NamedTuple):
-    """What SLURM says of an arm. number: as it names jobs. state: its word, as PENDING. why: its reason, or None."""
+    """An arm's job as SLURM lists it. state: as PENDING. why: SLURM's reason for it, or None."""
 
     number: str
     state: str
@@ -46,46 +44,46 @@ class Job(NamedTuple):
 
 
 QUEUED = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
-GOES_ON = "the same command goes on where it was"
+ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
 NODE_LOST = {"NODE_FAIL", "BOOT_FAIL"}
+RESUME = "run the study again to resume it"
 
 
-def survey(arms: list[Arm], finished: Container[str], work: Path, jobs: dict[str, Job | None]) -> dict[str, ArmState]:
-    """Where each arm stands: by its experiment, then by the engine's word, then by its own.
+def survey(arms: list[Arm], finished: Container[str], folder: Path, jobs: dict[str, Job | None]) -> dict[str, ArmState]:
+    """The state of each arm: from its experiment, then from SLURM, then from what the arm itself recorded.
 
     Args:
         finished: arms whose experiment is in the repository.
-        work: the study's folder.
-        jobs: of the arms that were submitted to SLURM; None where it knows the job no more.
+        folder: the study's folder.
+        jobs: of the arms that were submitted to SLURM; None for a job that it no longer lists.
     """
-    return {arm.name: ArmState(Stand.DONE) if arm.name in finished else _state(arm.name, work, jobs) for arm in arms}
+    return {arm.name: ArmState(Status.DONE) if arm.name in finished else _state(arm.name, folder, jobs) for arm in arms}
 
 
-def _state(name: str, work: Path, jobs: dict[str, Job | None]) -> ArmState:
-    job, word = jobs.get(name), folders.word_of(work, name)
+def _state(name: str, folder: Path, jobs: dict[str, Job | None]) -> ArmState:
+    job, last = jobs.get(name), folders.last_state_of(folder, name)
     if job and job.state in QUEUED:
-        return ArmState(Stand.WAITING, f"job {job.number}, {job.why}", job.number)
-    if job and job.state in AT_WORK:
-        return ArmState(Stand.RUNNING, f"job {job.number} on {job.node}", job.number)
+        return ArmState(Status.WAITING, f"job {job.number}, {job.why}", job.number)
+    if job and job.state in ACTIVE:
+        return ArmState(Status.RUNNING, f"job {job.number} on {job.node}", job.number)
     if job and job.state == "COMPLETED":
-        # It has seen its experiment arrive: another machine's files can be seen late.
-        return ArmState(Stand.RUNNING, f"job {job.number} is completed, its experiment not to be seen here yet")
-    if folders.is_held(work, name):
-        return ArmState(Stand.RUNNING)
+        # Its experiment has arrived: files of another machine can take a while to appear here.
+        return ArmState(Status.RUNNING, f"job {job.number} is completed; its experiment has not appeared here yet")
+    if folders.is_locked(folder, name):
+        return ArmState(Status.RUNNING)
     if job and job.state == "CANCELLED":
-        return ArmState(Stand.FAILED, f"job {job.number} is CANCELLED; {GOES_ON}")
-    if job and word is None and job.state not in NODE_LOST:
-        log = work / f"slurm-{job.number}.log"
-        return ArmState(Stand.FAILED, f"job {job.number} is {job.state} before the arm began ({log})")
+        return ArmState(Status.FAILED, f"job {job.number} is CANCELLED; {RESUME}")
+    if job and last is None and job.state not in NODE_LOST:
+        log = folder / f"slurm-{job.number}.log"
+        return ArmState(Status.FAILED, f"job {job.number} is {job.state}, and the arm had not started ({log})")
     if job and job.state not in NODE_LOST:
-        return ArmState(Stand.FAILED, f"job {job.number} is {job.state}: {folders.reason(work, name)}")
-    if word == Word.STOPPED:
-        return ArmState(Stand.FAILED, f"stopped by a signal; {GOES_ON}")
-    if word == Word.FAILED:
-        return ArmState(Stand.FAILED, folders.reason(work, name))
-    if job or word == Word.BEGUN:
-        return ArmState(Stand.LOST, f"killed, by somebody or with its node ({work / name}.log)")
+        return ArmState(Status.FAILED, f"job {job.number} is {job.state}: {folders.reason(folder, name)}")
+    if last == LastState.STOPPED:
+        return ArmState(Status.FAILED, f"stopped by a signal; {RESUME}")
+    if last == LastState.FAILED:
+        return ArmState(Status.FAILED, folders.reason(folder, name))
+    if job or last == LastState.STARTED:
+        return ArmState(Status.LOST, f"killed, or its node died; {RESUME} ({folder / name}.log)")
     if name in jobs:
-        return ArmState(Stand.LOST, "was submitted, and SLURM does not know it any more")
-    return ArmState(Stand.WAITING, "not started")
+        return ArmState(Status.LOST, f"submitted, but SLURM no longer lists its job; {RESUME}")
+    return ArmState(Status.WAITING, "not started")

@@ -1,0 +1,303 @@
+"""The documents tell the truth: links lead somewhere, commands exist, and the cheap ones print what a page shows."""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from dvc.cli import DvcParserError, parse_args
+from dvc.cli.parser import get_main_parser
+
+from lab import params
+from lab.cycles import option
+from lab.process import check
+from lab.query.candidates import Candidates
+from lab.training.prediction import Predictions
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted(ROOT.glob("docs/*.md"))
+# Commands that take a second or two and change nothing.
+CHEAP = r"make|python -m lab\.cycles \d+|dvc stage list|dvc dag|python -m \S+( \S+)? --help"
+# What a page may name before it exists: written by a command, or by the reader.
+NOT_YET = r"\.venv|\.dvc|scratch|data/|metrics/|plots/|studies/\w+/results|lab/\S*/(leaves|entropy)\.py"
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+def blocks_of(page: Path) -> list[Block]:
+    return [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S)]
+
+
+def prose_of(page: Path) -> str:
+    """The page without its blocks."""
+    return re.sub(r"^```\w*\n.*?^```$", "", page.read_text(), flags=re.M | re.S)
+
+
+def commands_of(page: Path) -> list[str]:
+    """The lines of its shell blocks, without comments."""
+    lines = [line for block in blocks_of(page) if block.language == "sh" for line in block.text.splitlines()]
+    return [command for line in lines if (command := re.sub(r"(^|\s+)#.*", "", line).strip())]
+
+
+def headings_of(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.*)$", prose_of(page), re.M)
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that hosts of Git repositories give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def paths(values: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", values, ids=lambda page: page.name)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@paths(DOCUMENTS)
+def test_a_page_begins_with_its_question_and_a_command(page: Path) -> None:
+    title, _, question, *_ = page.read_text().splitlines()
+    assert title.startswith("# ")
+    assert re.fullmatch(r"\*.+\?( .+\?)*\*", question)
+    before, _, _ = page.read_text().partition("\n## ")
+    assert "```sh" in before, "commands come before explanations"
+
+
+@paths(DOCUMENTS)
+def test_the_readme_leads_to_every_page(page: Path) -> None:
+    assert f"](docs/{page.name})" in (ROOT / "README.md").read_text()
+
+
+@paths(PAGES)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", prose_of(page)):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        found = (page.parent / file) if file else page
+        assert found.exists(), target
+        assert not anchor or anchor in [anchor_of(heading) for heading in headings_of(found)], target
+
+
+@paths(PAGES)
+def test_anchors_are_unique(page: Path) -> None:
+    anchors = [anchor_of(heading) for heading in headings_of(page)]
+    if page.name != "CHANGELOG.md":
+        assert len(anchors) == len(set(anchors))
+
+
+@paths(PAGES)
+def test_blocks_say_what_they_hold(page: Path) -> None:
+    for block in blocks_of(page):
+        assert block.language in ("sh", "text", "yaml", "python")
+        if block.language == "python":
+            compile(block.text, page.name, "exec")
+        if block.language == "yaml":
+            assert params.parse(block.text)
+    assert not re.search(r"\n\n {4}\S", prose_of(page)), "an indented block says nothing of what it holds"
+
+
+@paths(PAGES)
+def test_every_path_that_is_named_exists(page: Path) -> None:
+    for name in re.findall(r"`([\w.]+/[\w./]*)`", prose_of(page)):
+        assert (ROOT / name).exists() or re.match(NOT_YET, name), name
+
+
+@paths(PAGES)
+def test_every_command_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inline = re.findall(r"`((?:make|dvc|python|git|export) [^`]+)`", prose_of(page))
+    for command in [*commands_of(page), *inline]:
+        nested = re.sub(r"\$\(python -m lab\.cycles (\d+)\)", lambda found: option(int(found[1])), command)
+        program, *words = shlex.split(nested)
+        assert program in CHECKS, command
+        try:
+            CHECKS[program](words, monkeypatch)
+        except (AssertionError, DvcParserError, SystemExit) as error:
+            pytest.fail(f"{command}: {error}")
+
+
+def _check_make(words: list[str], _: pytest.MonkeyPatch) -> None:
+    for word in words:
+        assert word in targets() or re.fullmatch(r"[A-Z]+=\S+", word), f"no target {word}"
+
+
+def _check_dvc(words: list[str], _: pytest.MonkeyPatch) -> None:
+    if len(words) < 3 and not any(word.startswith("-") for word in words):
+        assert words[0] in dvc_commands()
+        return
+    parsed = parse_args(words)
+    for setting in getattr(parsed, "set_param", None) or []:
+        file, _, key = setting.partition("=")[0].rpartition(":")
+        values = params.read(ROOT / (file or "params.yaml"))
+        for part in key.split("."):
+            assert part in values, f"no {key} in {file or 'params.yaml'}"
+            values = values[part]
+
+
+def _check_python(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the module parse its arguments, and go no further."""
+    dash, module, *arguments = words
+    assert dash == "-m"
+    if module not in ("pip", "pytest"):
+        _parse(module, arguments, monkeypatch)
+    for word in arguments:
+        if re.search(r"\w/\w", word) and not word.startswith("-"):
+            assert (ROOT / word).exists() or re.match(NOT_YET, word), f"no {word}"
+
+
+def _check_git(words: list[str], _: pytest.MonkeyPatch) -> None:
+    command, *rest = words
+    assert command in ("config", "checkout")
+    if command == "checkout":
+        assert all((ROOT / name).exists() for name in rest)
+
+
+def _check_export(words: list[str], _: pytest.MonkeyPatch) -> None:
+    variable = words[0].partition("=")[0]
+    assert any(f'"{variable}"' in file.read_text() for file in ROOT.glob("lab/**/*.py")), f"nothing reads {variable}"
+
+
+def _check_activation(words: list[str], _: pytest.MonkeyPatch) -> None:
+    assert words == [".venv/bin/activate"]
+
+
+def _check_pre_commit(words: list[str], _: pytest.MonkeyPatch) -> None:
+    assert words == ["install"]
+
+
+CHECKS = {
+    "make": _check_make,
+    "dvc": _check_dvc,
+    "python": _check_python,
+    "git": _check_git,
+    "export": _check_export,
+    ".": _check_activation,
+    "pre-commit": _check_pre_commit,
+}
+
+
+class _Parsed(BaseException):
+    """The arguments were accepted. No command catches it."""
+
+
+def _parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(self: argparse.ArgumentParser) -> None:
+        parse(self, arguments)
+        raise _Parsed
+
+    is_package = (ROOT / module.replace(".", "/")).is_dir()
+    command = import_module(f"{module}.__main__" if is_package else module)
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(_Parsed):
+            command.main()
+
+
+@cache
+def targets() -> list[str]:
+    return re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+
+
+@cache
+def dvc_commands() -> list[str]:
+    parser = get_main_parser()
+    return next(list(action.choices) for action in parser._actions if isinstance(action.choices, dict))
+
+
+def run(command: str, **environment: str) -> str:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, **environment},
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "command", sorted({command for page in PAGES for command in commands_of(page) if re.fullmatch(CHEAP, command)})
+)
+def test_cheap_commands_run(command: str) -> None:
+    assert run(command)
+
+
+@paths(PAGES)
+def test_cheap_commands_print_what_the_page_shows(page: Path) -> None:
+    blocks = blocks_of(page)
+    for block, following in pairwise(blocks):
+        if block.language == "sh" and following.language == "text" and re.fullmatch(CHEAP, block.text.strip()):
+            assert run(block.text) == following.text
+
+
+def test_a_refusal_is_worded_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, shown = next(pair for pair in pairwise(blocks_of(ROOT / "docs/params.md")) if "refused" in pair[1].text)
+    key, _, value = command.text.split()[-1].partition("=")
+    values = params.read(ROOT / "params.yaml")
+    assert key in values
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps({**values, key: value}))
+    Path("cycles.yaml").write_text((ROOT / "cycles.yaml").read_text())
+    with pytest.raises(ValueError) as refusal:
+        check.check_files()
+    assert str(refusal.value) == shown.text.strip()
+
+
+def test_the_optimizer_that_is_shown_is_accepted() -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if block.language == "yaml")
+    lines = [line for line in block.text.splitlines() if not line.startswith("#")]
+    assert len(lines) == 4, "the README says four lines"
+    values = params.read(ROOT / "params.yaml")
+    values["optimizers"] |= params.parse("\n".join(lines))
+    check.check({**values, "optim": "nadam"}, params.read(ROOT / "cycles.yaml"))
+
+
+def test_the_strategy_that_is_shown_ranks_by_uncertainty() -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if "entropy" in block.text)
+    names: dict = {}
+    exec(block.text, names)
+    logits = np.array([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 3.0, 0.0]], dtype=np.float32)
+    candidates = Candidates(np.arange(3), lambda: Predictions(logits, None), np.random.default_rng(0))
+    assert np.argsort(-names["score"](candidates)).tolist() == [1, 2, 0]
+    assert names["PREDICTS_POOL"]
+
+
+def test_every_target_of_make_is_printed_by_make() -> None:
+    printed = re.findall(r"^  ([a-z]+) ", run("make"), re.M)
+    assert printed == [name for name in targets() if name != "help"]
+
+
+def test_every_param_has_a_row() -> None:
+    page = (ROOT / "docs/params.md").read_text()
+    values = params.read(ROOT / "params.yaml")
+    named = [key for key in values if key not in ("optimizers", "protocols")]
+    for protocol in values["protocols"].values():
+        for key, value in protocol.items():
+            named += [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
+    assert [name for name in dict.fromkeys(named) if f"`{name}`" not in page] == []
+
+
+def test_every_protocol_has_a_row() -> None:
+    page = (ROOT / "docs/protocols.md").read_text()
+    assert [name for name in params.read(ROOT / "params.yaml")["protocols"] if f"| `{name}` |" not in page] == []

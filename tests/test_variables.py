@@ -1,0 +1,111 @@
+"""Environment variables that cannot be right are refused with the variable, its value and the cure."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from lab.errors import BadInput
+from lab.process import variables
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with no variable set."""
+    for name in (variables.SCRATCH, variables.CIFAR10, variables.WARM):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_checkpoints_lie_in_the_project(folder: Path) -> None:
+    assert variables.scratch_folder() == folder / "scratch"
+
+
+def test_checkpoints_of_a_temporary_run_lie_beside_the_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".dvc/tmp/exps/tmpabc").mkdir(parents=True)
+    monkeypatch.chdir(folder / ".dvc/tmp/exps/tmpabc")
+    assert variables.scratch_folder() == folder / "scratch"
+
+
+def test_the_named_scratch_folder_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variables.SCRATCH, str(folder / "a/b"))
+    assert variables.scratch_folder() == folder / "a/b"
+    assert list((folder / "a").rglob("*")) == [folder / "a/b"], "the trial leaves nothing"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("relative", "must be an absolute path"),
+        ("{folder}/file", "not a folder"),
+        ("{folder}/file/below", "not a directory"),
+        ("/proc/self", "no such file or directory"),  # not to be written to, not even by root
+        ("{folder}/" + "x" * 300, "file name too long"),
+    ],
+)
+def test_a_scratch_folder_that_cannot_hold_checkpoints_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, reason: str
+) -> None:
+    (folder / "file").write_text("")
+    value = value.format(folder=folder)
+    monkeypatch.setenv(variables.SCRATCH, value)
+    with pytest.raises(BadInput, match=re.escape(f"AL_LAB_SCRATCH = {value!r}: ") + f".*{reason}"):
+        variables.scratch_folder()
+    assert (folder / "file").read_text() == ""
+
+
+def test_a_project_that_cannot_hold_checkpoints_is_refused(folder: Path) -> None:
+    (folder / "scratch").write_text("")
+    with pytest.raises(BadInput, match=f"^{re.escape(str(folder / 'scratch'))}: .*not a folder; .* AL_LAB_SCRATCH"):
+        variables.scratch_folder()
+
+
+def test_cifar10_can_be_an_archive_a_folder_or_unnamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables.check_cifar10()
+    for source in (folder, folder / "archive.tar.gz"):
+        if source != folder:
+            source.write_text("")
+        monkeypatch.setenv(variables.CIFAR10, str(source))
+        variables.check_cifar10()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("archive.tar.gz", "not an absolute path"),
+        ("{folder}/absent", "no such file or folder"),
+        ("{folder}/socket", "no such file or folder"),
+        ("{folder}/unreadable", "cannot be read, permission denied"),
+        ("{folder}/" + "x" * 300, "cannot be read, file name too long"),
+    ],
+)
+def test_a_source_of_cifar10_that_cannot_be_read_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, reason: str
+) -> None:
+    (folder / "archive.tar.gz").write_text("")
+    (folder / "unreadable").write_text("")
+    socket.socket(socket.AF_UNIX).bind("socket")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    value = value.format(folder=folder)
+    monkeypatch.setenv(variables.CIFAR10, value)
+    with pytest.raises(BadInput, match=re.escape(f"AL_LAB_CIFAR10 = {value!r}: {reason}") + ".*unset the variable"):
+        variables.check_cifar10()
+
+
+@pytest.mark.parametrize("value", ["on", "off", None])
+def test_the_warm_process_is_on_or_off(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    if value is not None:
+        monkeypatch.setenv(variables.WARM, value)
+    variables.check_warm()
+
+
+def test_another_word_for_the_warm_process_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variables.WARM, "no")
+    with pytest.raises(BadInput, match="AL_LAB_WARM = 'no': choose from on, off"):
+        variables.check_warm()
