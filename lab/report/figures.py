@@ -110,8 +110,7 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
         others = table[(table["arch"] == arch) & ~table["group"].isin(part["group"])]
         for _, other in others.groupby(["group", "seed"] if "units" in options else "group"):
             axes.plot(*other.groupby("cycle")[[chart.x, chart.y]].mean().T.to_numpy(), color="0.85", linewidth=1)
-        part, looks = _lines(part)
-        found = [draw_lines(axes, part, chart.x, chart.y, looks, **options)]
+        found = [draw_lines(axes, part, chart.x, chart.y, _looks(part), **options)]
         if public is not None:
             alike = public[(public["arch"] == arch) & public["method"].isin(part["strategy"])]
             found.append(_draw_public(axes, alike))
@@ -218,31 +217,30 @@ def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each panel, by its title."""
+    """The rows of each panel by its title, with line: a name for what the title does not say."""
     keys = ["arch"]
     if _most_lines(table, keys) > MOST_LINES:
         # the fewest panels that are not too full
         parts = sorted(("variant", "optim"), key=lambda key: table[key].nunique())
         keys = [next((key for key in parts if _most_lines(table, ["arch", key]) <= MOST_LINES), parts[-1]), "arch"]
-    groups = table.groupby(keys, observed=True)
-    return {", ".join(words(name) for name in reversed(names)): rows for names, rows in groups}
+    said = [key for key in ("optim", "variant") if key not in keys and (key == "optim" or table[key].nunique() > 1)]
+    lines = [", ".join(map(words, names)) for names in table[said or ["optim"]].to_numpy()]
+    panels = table.assign(line=lines).groupby(keys, observed=True)
+    return {", ".join(words(name) for name in reversed(names)): rows for names, rows in panels}
 
 
 def _most_lines(table: pd.DataFrame, keys: list[str]) -> int:
     return table.groupby(keys, observed=True)["group"].nunique().max()
 
 
-def _lines(part: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
-    """The rows of a panel with line, a name that says what differs in the panel; and the look of each line."""
-    said = [key for key in ("optim", "variant") if part[key].nunique() > 1] or ["optim"]
-    part = part.assign(line=[", ".join(map(words, names)) for names in part[said].to_numpy()])
+def _looks(part: pd.DataFrame) -> dict[str, Look]:
+    """The look of each line of a panel: an optimizer has its colour, a strategy its dashes."""
     palette = style.colours(part["optim"])
-    variants = list(part["variant"].cat.remove_unused_categories().cat.categories)
-    looks = {
+    variants = sorted(set(part["variant"]), key=list(part["variant"].cat.categories).index)
+    return {
         line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)])
         for line, optim, variant in part.drop_duplicates("line")[["line", "optim", "variant"]].to_numpy()
     }
-    return part, looks
 
 
 def _grid(count: int, columns: int) -> tuple[Figure, list[plt.Axes]]:
