@@ -1,4 +1,4 @@
-"""What can go wrong, really done: processes killed, disks filled, files corrupted. Alone: pytest -m soak tests/test_faults.py
+"""What can go wrong, really done: processes killed, disks filled, files corrupted.
 
 Each fault happens to a copy of one finished run whose seed is then changed: its two cycles must be computed
 anew, through the fault, with the results of a run that nothing happened to.
