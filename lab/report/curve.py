@@ -41,7 +41,7 @@ def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: 
         label: of the vertical axis.
     """
     set_theme()
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
     palette = style.colours(curves["optim"].dropna())
     looks, drawn = {}, []
     for run, optim in curves.drop_duplicates("run")[["run", "optim"]].to_numpy():
@@ -109,7 +109,8 @@ def label_ends(axes: plt.Axes, ends: pd.DataFrame) -> None:
     size = 0.85 * plt.rcParams["font.size"]
     # The least moves that keep the names a line of text apart.
     gaps = 1.2 * size * axes.figure.dpi / 72 / axes.bbox.height * np.arange(len(ends))
-    heights = axes.transAxes.inverted().transform(axes.transData.transform(ends[["x", "y"]]))[:, 1]
+    low, high = axes.get_ylim()
+    heights = (ends["y"].to_numpy(float) - low) / (high - low)
     places = isotonic_regression(heights - gaps).x + gaps if len(ends) else []
     for (name, end), place in zip(ends.iterrows(), places, strict=True):
         thread = {"arrowstyle": "-", "color": end["colour"], "linewidth": 0.6, "linestyle": ":", "shrinkA": 0}
