@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentParser
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def _references(curves: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     found = {}
     for name, curve in curves.items():
         try:
-            accuracies = reference.of_run(lambda path, name=name: _read(path, name), curve["cycle"])
+            accuracies = reference.of_run(partial(_read, revision=name), curve["cycle"])
         except BadInput as error:
             print(f"No {REFERENCE} for {name}, whose data are not in the cache here: {error}")
         else:

@@ -19,7 +19,7 @@ from lab.report import style
 
 BUDGET_LABEL = "labelled images"
 MOST_TICKS = 6
-DASHES = ["", (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1)]
+DASHES: list[str | tuple[float, ...]] = ["", (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1)]
 
 
 class Look(NamedTuple):
@@ -43,7 +43,8 @@ def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: 
     set_theme()
     figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
     palette = style.colours(curves["optim"].dropna())
-    looks, drawn = {}, []
+    looks: dict[str, Look] = {}
+    drawn: list[str] = []
     for run, optim in curves.drop_duplicates("run")[["run", "optim"]].to_numpy():
         # Runs with the same optimizer differ in their dashes.
         looks[run] = REFERENCE if pd.isna(optim) else Look(palette[optim], DASHES[drawn.count(optim) % len(DASHES)])

@@ -130,7 +130,7 @@ def interval(row: pd.Series) -> str:
         return f"{row['seeds']} seeds, too few"
     if pd.isna(row["low"]):
         return f"{100 * row['mean']:.1f}, the same in all {row['seeds']} seeds"
-    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]".replace("-", "−")
 
 
 def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
