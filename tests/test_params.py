@@ -8,9 +8,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.data.sources import DATASETS
 
 from lab import params
-from lab.data.sources import DATASETS
 from lab.model.resnet import ARCHITECTURES
 from lab.process import check
 from lab.query.strategies import STRATEGIES

@@ -23,6 +23,10 @@ LACK_OF_MEMORY = (
     "out of memory",
     "ALLOC_FAILED",
 )
+KILLED = (
+    "the stage was killed (SIGKILL), by somebody or by the system for want of memory: then choose a smaller "
+    "training.batch_size or width of the protocol; finished cycles are kept"
+)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lab.report import style
 from lab.report.statistics import (
     Estimate,
     Measure,
@@ -27,9 +28,10 @@ from lab.report.statistics import (
     mean_accuracy,
     widened,
 )
+from lab.report.style import words
 
 BUDGET = 10_000
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = tuple(style.OPTIMIZERS)
 ADAPTIVE = OPTIMIZERS[1:]
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 
@@ -104,13 +106,13 @@ class Data(NamedTuple):
 
     def greater(self, group: str, other: str, measure: Measure, text: str) -> Part:
         """The claim that a measure of one group is greater than that of another, paired by seed."""
-        if not self.has(group, other):
-            missing = ", ".join(name for name in (group, other) if not self.has(name))
-            return Part(f"{group} − {other}, {text}: {missing} is no arm of this study", None)
+        text = f"{words(group)} − {words(other)}, {text}"
+        if missing := [words(name) for name in (group, other) if not self.has(name)]:
+            return Part(f"{text}: {', '.join(missing)} is no arm of this study", None)
         found = difference(self.tidy, group, other, measure)
         if not found.seeds:
-            return Part(f"{group} − {other}, {text}: no such cycle in this study", None)
-        return Part(f"{group} − {other}, {text}", found, above=0)
+            return Part(f"{text}: no such cycle in this study", None)
+        return Part(text, found, above=0)
 
     def alike(self, group: str, other: str, measure: Measure, text: str) -> Part:
         """The claim that two groups differ by less than ``PARITY``, paired by seed."""
@@ -118,13 +120,13 @@ class Data(NamedTuple):
 
     def between(self, group: str, measure: Measure, text: str, low: float | None, high: float | None) -> Part:
         """The claim that a group's measure lies in a range that the paper states; for its own scale alone."""
-        bounds = f"{text}, stated {_range(low, high)}"
+        text = f"{words(group)}, {text}, stated {_range(low, high)}"
         if not self.has(group):
-            return Part(f"{group}, {bounds}: no arm of this study", None)
+            return Part(f"{text}: no arm of this study", None)
         found = estimate(by_seed(self.tidy, group, measure).dropna())
         if not self.is_at_paper_scale:
-            return Part(f"{group}, {bounds}: not at the paper's scale", found)
-        return Part(f"{group}, {bounds}", found, low, high)
+            return Part(f"{text}: not at the paper's scale", found)
+        return Part(text, found, low, high)
 
 
 def is_judged(part: Part) -> bool:
@@ -328,7 +330,7 @@ CLAIMS = [
     ),
     *(
         Claim(
-            f"Cross-over, {arch}",
+            f"Cross-over, {words(arch)}",
             "7",
             "adaptive optimizers (Adam, AdamW) are significantly more sample-efficient in the early, low-data regimes, "
             "while SGD with momentum provides superior generalization as the labeled dataset grows",
@@ -344,7 +346,7 @@ CLAIMS = [
     ),
     *(
         Claim(
-            f"Loss prediction beats random, {arch}",
+            f"Loss prediction beats random, {words(arch)}",
             "4.5; assumed there, not tested",
             "under the assumption that high loss samples are the most informative for the current model state",
             _beats_random(arch),
@@ -355,12 +357,15 @@ CLAIMS = [
 
 
 def verdicts(tidy: pd.DataFrame) -> pd.DataFrame:
-    """A row a part of a claim: claim, source, sentence, verdict of the claim, and the part's own figures."""
+    """A row a part of a claim: claim, source, sentence, verdict of the claim, and the part's own figures.
+
+    is_judged: whether the part has an interval and a bound. A claim without such a part is not tested.
+    """
     data = Data(tidy)
     rows = []
     for claim in CLAIMS:
         parts = claim.parts(data)
-        count = sum(is_judged(part) for part in parts)
+        count = sum(map(is_judged, parts))
         judged = [judge(part, count) for part in parts]
         for part, verdict in zip(parts, judged, strict=True):
             found = part.found or Estimate(float("nan"), 0)
@@ -376,6 +381,7 @@ def verdicts(tidy: pd.DataFrame) -> pd.DataFrame:
                     "high": found.high,
                     "seeds": found.seeds,
                     "part": verdict,
+                    "is_judged": is_judged(part),
                 }
             )
     return pd.DataFrame(rows)

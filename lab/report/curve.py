@@ -83,6 +83,8 @@ def draw_lines(
         where each line ends, for ``label_ends``: columns x, y and colour, by the name of the line.
     """
     table = table.dropna(subset=y)
+    if table.empty:
+        return pd.DataFrame(columns=["x", "y", "colour"])
     sns.lineplot(
         table,
         x=x,

@@ -31,13 +31,12 @@ vegaEmbed = (target, plot) => {
   const color = (plot.encoding || {}).color;
   if (color && color.scale) {
     const runs = color.scale.domain, others = OTHERS.slice();
-    const optimizers = runs.map(run => run.toLowerCase().split(/[^a-z0-9]+/).find(word => word in OPTIMIZERS));
-    const dash = optimizers.map((name, at) => name ? optimizers.slice(0, at).filter(other => other === name).length : 0);
-    color.scale.range = optimizers.map((name, at) => OPTIMIZERS[name] || others.shift() || color.scale.range[at]);
+    const names = runs.map(run => run.toLowerCase().split(/[^a-z0-9]+/).find(word => word in OPTIMIZERS));
+    const dashes = names.map((name, at) => DASHES[
+      name ? names.slice(0, at).filter(other => other === name).length % DASHES.length : 0]);
+    color.scale.range = names.map((name, at) => OPTIMIZERS[name] || others.shift() || color.scale.range[at]);
     color.title = "run";
-    plot.encoding.strokeDash = {
-      field: color.field, title: "run", scale: {domain: runs, range: dash.map(count => DASHES[count % DASHES.length])}
-    };
+    plot.encoding.strokeDash = {field: color.field, title: "run", scale: {domain: runs, range: dashes}};
     Object.assign(plot, {width: 560, height: 360});
   }
   return embed(target, plot);
