@@ -1,20 +1,28 @@
 """What the tests share: a small laboratory in a folder of its own, and clones of the repository."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
+
+# Networks this small gain nothing by a second thread, and lose where tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
-from lab.data import labelled, prepared
+from lab import params
+from lab.data import history, labelled, prepared
 from lab.data.dataset import Dataset, Split
+from lab.errors import Interrupted
+from lab.host import Host, Progress
 
 # Timings vary with the machine, and a slow example is no wrong one. A folder that the examples of a test
 # share is safe here: each example writes what it reads.
@@ -26,13 +34,14 @@ settings.register_profile(
 settings.load_profile("laboratory")
 
 ROOT = Path(__file__).parent.parent
-POOL_SIZE, TEST_SIZE, CLASSES = 40, 12, 10
+POOL_SIZE, TEST_SIZE, CLASSES, PIXELS = 40, 12, 10, 16
 
 
 @pytest.fixture
 def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: random images prepared, six of them labelled, and params for one-epoch cycles."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AL_LAB_DEVICE", "cpu")
     make_laboratory()
     return tmp_path
 
@@ -41,25 +50,69 @@ def make_laboratory() -> None:
     """Lay out a small laboratory in the current folder."""
     draw = np.random.default_rng(0)
     splits = [
-        Split(draw.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8), draw.integers(0, CLASSES, size))
+        Split(draw.integers(0, 256, (size, PIXELS, PIXELS, 3), dtype=np.uint8), draw.integers(0, CLASSES, size))
         for size in (POOL_SIZE, TEST_SIZE)
     ]
     prepared.write(Dataset(*splits, [str(name) for name in range(CLASSES)]))
     labelled.write(labelled.cold_start(np.arange(6)), labelled.path_of(0))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    demo = params["protocols"]["demo"]
+    history.write([], 0)
+    values = params.read(ROOT / "params.yaml")
+    demo = values["protocols"]["demo"]
     demo |= {"width": 4, "cold_start": 6, "target_accuracy": 0.9}
-    demo["training"] |= {"epochs": 1, "batch_size": 4}
+    demo["training"] |= {"epochs": 1, "batch_size": 4, "lr_drop_at": 1.0}
+    demo["loss_prediction"] |= {"detach_at": 1.0}
     demo["query"] |= {"labels": 5}
-    write_params({**params, "protocol": "demo"})
+    write_params({**values, "protocol": "demo"})
 
 
-def write_params(params: dict) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+def write_params(values: dict) -> None:
+    Path("params.yaml").write_text(json.dumps(values))  # JSON is YAML
 
 
 def read_params() -> dict:
-    return yaml.safe_load(Path("params.yaml").read_text())
+    return params.read(Path("params.yaml"))
+
+
+class Bar(Progress):
+    """Keeps the title, and the figures shown last."""
+
+    def __init__(self, title: str, total: int) -> None:
+        super().__init__(total)
+        self.title, self.figures = title, {}
+
+    def update(self, count: int = 1, **figures: str) -> None:
+        super().update(count, **figures)
+        self.figures = figures
+
+
+class RecordingHost(Host):
+    """Keeps what a stage tells it. stop_after: a signal has come by this check of the stage's, counted from 1."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.left = stop_after
+        self.costs: dict[str, float] = {}
+        self.bars: list[Bar] = []
+        self.when_outputs_are_safe: list[Callable[[], None]] = []
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.left == 1
+
+    def progress(self, title: str, total: int, unit: str) -> Bar:
+        self.bars.append(Bar(title, total))
+        return self.bars[-1]
+
+    def check(self, kept: str) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Interrupted(signal.SIGTERM, kept)
+
+    def record(self, **costs: float) -> None:
+        self.costs |= costs
+
+    def when_safe(self, do: Callable[[], None]) -> None:
+        self.when_outputs_are_safe.append(do)
 
 
 class Clone:
@@ -129,26 +182,21 @@ class Clone:
         return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
 
     def results(self) -> dict[str, str]:
-        """The hashes of what is the same in every run: seconds, memory and host are not."""
-        return {path: md5 for path, md5 in self.output_hashes().items() if "costs" not in path}
+        return self.output_hashes()
 
 
 # What `Clone.results` names after two cycles.
 RESULTS_OF_TWO_CYCLES = {
+    "data/checked",
     "data/raw",
     "data/prepared",
     *(f"data/labelled/{number}.csv" for number in range(3)),
-    *(f"metrics/cycles/{number}.json" for number in range(2)),
+    *(f"metrics/history/{number}.json" for number in range(3)),
     "metrics/summary.json",
     "plots/curve.csv",
     "plots/accuracy_vs_budget.png",
     "plots/label_efficiency.png",
 }
-
-
-def cycles(count: int) -> str:
-    """The setting for so many cycles, as it is typed after -S."""
-    return "cycles=[" + ", ".join(f"{{this: {number}, next: {number + 1}}}" for number in range(count)) + "]"
 
 
 @pytest.fixture(scope="module")

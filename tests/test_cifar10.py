@@ -7,28 +7,39 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lab import cycles
 from lab.data import prepared
 from lab.data.sets import cifar10
-from lab.process.check import POOL_SIZES
-from tests.conftest import Clone, cycles
+from tests.conftest import Clone
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get(cifar10.VARIABLE),
-    reason=f"needs CIFAR-10: name its archive or folder in {cifar10.VARIABLE}",
-)
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(
+        not os.environ.get(cifar10.VARIABLE),
+        reason=f"needs CIFAR-10: name its archive or folder in {cifar10.VARIABLE}",
+    ),
+]
 
 
 def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:
-    small = ("protocols.cpu.training.epochs=1", "protocols.cpu.query.pool_subset=200", "protocols.cpu.width=8")
-    options = [part for setting in (*small, "protocol=cpu", cycles(2)) for part in ("-S", setting)]
+    small = {
+        "width": 8,
+        "training.epochs": 1,
+        "training.lr_drop_at": 1,
+        "loss_prediction.detach_at": 1,
+        "query.pool_subset": 200,
+    }
+    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), "protocol=cpu", cycles.setting(2)]
+    options = [part for setting in settings for part in ("-S", setting)]
     log = clone("dvc", "exp", "run", *options)
     assert "cycle 1: 200 labels, test accuracy" in log
-    assert json.loads(clone.read("metrics/cycles/1.json"))["test_images"] == 10_000
+    assert [result["test_images"] for result in json.loads(clone.read("metrics/history/2.json"))] == [10_000] * 2
     assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 300
 
     folder = clone.folder / prepared.FOLDER
     train, test = (prepared.read_split(name, folder) for name in ("train", "test"))
-    assert train.images.shape == (POOL_SIZES["cifar10"], 32, 32, 3)
+    assert train.images.shape == (cifar10.TRAINING_IMAGES, 32, 32, 3)
+    assert len(test.images) == cifar10.TEST_IMAGES
     assert np.bincount(train.labels).tolist() == [5000] * 10
     assert np.bincount(test.labels).tolist() == [1000] * 10
     statistics = prepared.read_statistics(folder)

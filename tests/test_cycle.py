@@ -1,7 +1,6 @@
 """One cycle, from a labelled-index file to the next, in miniature."""
 
 import json
-import os
 import shutil
 from itertools import product
 from pathlib import Path
@@ -10,20 +9,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.data import labelled, prepared
-from lab.model.resnet import ARCHITECTURES
-from lab.process.ending import BadInput
-from lab.process.interruption import Interrupted, Interruption
-from lab.query.strategies import STRATEGIES
-from lab.training.optimizers import OPTIMIZERS
+from lab import choices
+from lab.data import history, labelled, prepared
+from lab.errors import BadInput, Diverged, Interrupted
+from lab.training import learner
+from lab.training.learner import Learner
 from stages import cycle
-from tests.conftest import CLASSES, POOL_SIZE, TEST_SIZE, make_laboratory, read_params, write_params
-from tests.test_checkpoint import StopAfter
+from tests.conftest import (
+    CLASSES,
+    POOL_SIZE,
+    TEST_SIZE,
+    RecordingHost,
+    make_laboratory,
+    read_params,
+    write_params,
+)
+
+ARCHITECTURES, STRATEGIES = choices.names("model/architectures"), choices.names("query/strategies")
+OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop"]
 
 
-def run(number: int) -> None:
+def run(number: int) -> RecordingHost:
     """One cycle, whose checkpoint is removed at its end."""
-    cycle.run(number, Interruption())()
+    host = RecordingHost()
+    cycle.main(host, str(number))
+    for do in host.when_outputs_are_safe:
+        do()
+    return host
 
 
 def change(**changes: object) -> None:
@@ -31,9 +43,9 @@ def change(**changes: object) -> None:
 
 
 def change_protocol(block: str, **changes: object) -> None:
-    params = read_params()
-    params["protocols"]["demo"][block] |= changes
-    write_params(params)
+    values = read_params()
+    values["protocols"]["demo"][block] |= changes
+    write_params(values)
 
 
 def pool_after(number: int) -> pd.DataFrame:
@@ -44,7 +56,7 @@ def pool_after(number: int) -> pd.DataFrame:
 
 
 def results(number: int) -> dict:
-    return json.loads((cycle.RESULTS / f"{number}.json").read_text())
+    return history.read(number + 1)[number]
 
 
 @pytest.mark.parametrize(("arch", "optim"), list(product(ARCHITECTURES, OPTIMIZERS)))
@@ -62,8 +74,9 @@ def test_every_strategy(laboratory: Path, strategy: str) -> None:
     run(0)
     scores = pool_after(1)["score"][6:]
     assert scores.is_monotonic_decreasing
-    assert (results(0)["module_parameters"] > 0) == STRATEGIES[strategy].trains_module
-    assert (results(0)["loss_spearman"] is not None) == STRATEGIES[strategy].trains_module
+    trains_module = choices.load("query/strategies", strategy).TRAINS_MODULE
+    assert (results(0)["module_parameters"] > 0) == trains_module
+    assert (results(0)["loss_spearman"] is not None) == trains_module
     # the labels that the oracle gives for what was queried
     labels = prepared.read_split("train").labels[pool_after(1)["index"][6:]]
     assert results(0)["acquired_classes"] == np.bincount(labels, minlength=CLASSES).tolist()
@@ -79,7 +92,7 @@ def test_random_controls_query_the_same_images(laboratory: Path) -> None:
 
 
 def outputs(number: int) -> tuple[str, str]:
-    return labelled.path_of(number + 1).read_text(), (cycle.RESULTS / f"{number}.json").read_text()
+    return labelled.path_of(number + 1).read_text(), history.path_of(number + 1).read_text()
 
 
 def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
@@ -92,7 +105,8 @@ def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
     alone.mkdir()
     monkeypatch.chdir(alone)
     make_laboratory()
-    shutil.copyfile(laboratory / labelled.path_of(2), labelled.path_of(2))
+    for path in (labelled.path_of(2), history.path_of(2)):
+        shutil.copyfile(laboratory / path, path)
     run(2)
     assert outputs(2) == in_full_run
 
@@ -104,12 +118,13 @@ def test_a_signal_after_training_costs_no_training(
     run(0)
     undisturbed = outputs(0)
     labelled.path_of(1).unlink()
-    shutil.rmtree(cycle.RESULTS)
-    capsys.readouterr()
+    history.path_of(1).unlink()
     # Two batches and the end of the epoch come before, then one batch is tested and one is scored.
+    host = RecordingHost(stop_after=stop)
     with pytest.raises(Interrupted, match="stopped by SIGTERM: training is kept in"):
-        cycle.run(0, StopAfter(stop))
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"cycle 0, {during}: ")
+        cycle.main(host, "0")
+    assert host.bars[-1].title == f"cycle 0, {during}"
+    assert not history.path_of(1).exists()
     assert not labelled.path_of(1).exists()
     run(0)
     assert "going on from the checkpoint: 1 epochs and 0 batches are done" in capsys.readouterr().out
@@ -126,18 +141,10 @@ def test_the_seed_matters(laboratory: Path) -> None:
 
 def test_a_subset_of_the_pool_is_scored_on_request(laboratory: Path) -> None:
     scored = []
-    real = cycle.predict
-
-    def counting(network, module, images, indices, *rest):
-        scored.append(len(indices))
-        return real(network, module, images, indices, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cycle, "predict", counting)
-        run(0)
-        change_protocol("query", pool_subset=8)
-        run(0)
-    assert scored == [TEST_SIZE, POOL_SIZE - 6, TEST_SIZE, 8]
+    for subset in (None, 8):
+        change_protocol("query", pool_subset=subset)
+        scored += [(bar.total, bar.done) for bar in run(0).bars[1:]]
+    assert scored == [(size, size) for size in (TEST_SIZE, POOL_SIZE - 6, TEST_SIZE, 8)]
 
 
 def test_the_last_query_takes_what_is_left(laboratory: Path) -> None:
@@ -150,51 +157,100 @@ def test_the_last_query_takes_what_is_left(laboratory: Path) -> None:
     assert len(pd.read_csv(labelled.path_of(2))) == POOL_SIZE
 
 
-def test_divergence_says_what_diverged_and_leaves_the_files(laboratory: Path) -> None:
-    params = read_params()
-    params["optimizers"]["adam"]["lr"] = 1e30
-    params["protocols"]["demo"]["training"]["epochs"] = 4
-    write_params({**params, "optim": "adam"})
-    with pytest.raises(BadInput) as error:
+def test_divergence_stops_the_cycle_and_leaves_the_files(laboratory: Path) -> None:
+    values = read_params()
+    values["optimizers"]["adam"]["lr"] = 1e30
+    values["protocols"]["demo"]["training"]["epochs"] = 4
+    write_params({**values, "optim": "adam"})
+    with pytest.raises(Diverged, match="the loss is nan in epoch"):
         run(0)
-    for part in ("the loss is nan in epoch", "of cycle 0", "optim = 'adam'", "optimizers.adam.lr = 1e+30"):
-        assert part in str(error.value)
     assert labelled.path_of(0).exists()
     assert not labelled.path_of(1).exists()
-    assert not cycle.RESULTS.exists()
+    assert not history.path_of(1).exists()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_divergence_in_the_very_last_step_is_noticed(laboratory: Path, strategy: str) -> None:
-    params = read_params()
-    params["optimizers"]["sgd"]["lr"] = 3e38
-    params["protocols"]["demo"]["training"]["batch_size"] = 6
-    write_params({**params, "strategy": strategy})
-    with pytest.raises(BadInput, match="training diverged: outputs are no finite numbers after epoch 1 of cycle 0"):
+    values = read_params()
+    values["optimizers"]["sgd"]["lr"] = 3e38
+    values["protocols"]["demo"]["training"]["batch_size"] = 6
+    write_params({**values, "strategy": strategy})
+    with pytest.raises(Diverged, match="outputs are no finite numbers after epoch 1"):
         run(0)
-    assert not cycle.RESULTS.exists()
+    assert not history.path_of(1).exists()
 
 
-def test_a_bad_index_file_stops_before_training(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cycle, "train", None)
+def refuse_training(self: Learner, *given: object, **named: object) -> None:
+    raise AssertionError("training began")
+
+
+@pytest.fixture
+def untrained(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner.Learner, "fit", refuse_training)
+
+
+def test_a_bad_index_file_stops_before_training(untrained: None) -> None:
     text = labelled.path_of(0).read_text().replace("\n5,0", "\n4,0")
     labelled.path_of(0).write_text(text)
     with pytest.raises(BadInput, match="index 4 stands there twice"):
         run(0)
 
 
-def test_an_unknown_device_is_refused(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", r"holds the cycles \[\], and should hold \[0\]"),
+        ('[{"cycle": 1}]', r"holds the cycles \[1\], and should hold \[0\]"),
+        ('[{"cycle": 0}, {"cycle": 1}]', r"holds the cycles \[0, 1\]"),
+        ('[{"accuracy": 0.5}]', "no history of 1 cycles"),
+        ("[3]", "no history of 1 cycles"),
+        ("[", "no history of 1 cycles .*; `dvc repro` computes it again"),
+        (None, "no history of 1 cycles"),
+    ],
+)
+def test_a_history_of_other_cycles_stops_before_training(untrained: None, text: str | None, message: str) -> None:
+    if text is not None:
+        history.path_of(1).write_text(text)
+    with pytest.raises(BadInput, match=message) as refusal:
+        run(1)
+    assert str(history.path_of(1)) in str(refusal.value)
+
+
+def test_each_history_begins_with_the_one_before(laboratory: Path) -> None:
+    for number in range(3):
+        run(number)
+    histories = [json.loads(history.path_of(number).read_text()) for number in range(4)]
+    assert [len(results) for results in histories] == [0, 1, 2, 3]
+    assert [result["labels"] for result in histories[3]] == [6, 11, 16]
+    assert all(histories[number] == histories[3][:number] for number in range(4))
+
+
+def test_an_unknown_device_is_refused(untrained: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AL_LAB_DEVICE", "tpu")
     with pytest.raises(BadInput, match=r"AL_LAB_DEVICE = 'tpu': choose from .*cpu"):
         run(0)
 
 
 def test_costs_are_measured_and_kept_apart(laboratory: Path) -> None:
-    run(0)
-    costs = json.loads((cycle.COSTS / "0.json").read_text())
+    costs = run(0).costs
     assert all(costs[name] > 0 for name in ("training_seconds", "evaluation_seconds", "query_seconds"))
     assert costs["images_per_second"] == pytest.approx(6 / costs["training_seconds"])
-    assert 100 < costs["peak_memory_mb"] < 24_000
-    assert costs["threads"] >= 1
-    assert not set(costs) & set(results(0)) - {"cycle", "labels"}
-    assert os.uname().nodename == costs["host"]
+    assert costs["compile_seconds"] == 0
+    assert not set(costs) & set(results(0))
+
+
+def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
+    run(0)
+    assert results(0)["threads"] >= 1
+    assert (results(0)["precision"], results(0)["compiled"]) == ("float32", False)
+    assert results(0)["device"].startswith("cpu")
+    assert {"instructions", "torch", "cudnn", "python"} <= set(results(0))
+
+
+def test_the_checkpoint_stays_until_the_outputs_are_safe(laboratory: Path) -> None:
+    host = RecordingHost()
+    cycle.main(host, "0")
+    assert len(list(host.scratch.iterdir())) == 1
+    for do in host.when_outputs_are_safe:
+        do()
+    assert not list(host.scratch.iterdir())

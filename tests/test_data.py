@@ -12,8 +12,8 @@ import pytest
 from lab.data import files, prepared
 from lab.data.dataset import Dataset, Split
 from lab.data.sets import cifar10, digits
-from lab.process.check import POOL_SIZES
-from lab.process.ending import BadInput
+from lab.errors import BadInput
+from lab.host import Host
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
     def fetch(path: object) -> None:
         monkeypatch.setenv(cifar10.VARIABLE, str(path))
-        cifar10.fetch(tmp_path / "raw")
+        cifar10.fetch(tmp_path / "raw", Host())
 
     return fetch
 
@@ -50,7 +50,7 @@ def test_no_internet_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv(cifar10.VARIABLE, raising=False)
     monkeypatch.setattr("torchvision.datasets.utils.download_url", unreachable)
     with pytest.raises(BadInput, match=r"cannot be reached .* in the environment variable AL_LAB_CIFAR10"):
-        cifar10.fetch(tmp_path / "raw")
+        cifar10.fetch(tmp_path / "raw", Host())
 
 
 def test_a_truncated_archive(source, tmp_path: Path) -> None:
@@ -98,14 +98,14 @@ def test_an_archive_cannot_write_outside(source, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def digit_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     raw = tmp_path_factory.mktemp("digits")
-    digits.fetch(raw)
+    digits.fetch(raw, Host())
     return digits.read(raw)
 
 
 def test_digits_split(digit_images: Dataset) -> None:
     train, test = digit_images.train, digit_images.test
-    assert train.images.shape == (POOL_SIZES["digits"], 32, 32, 3)
-    assert test.images.shape == (500, 32, 32, 3)
+    assert train.images.shape == (digits.TRAINING_IMAGES, 16, 16, 3)
+    assert test.images.shape == (digits.TEST_IMAGES, 16, 16, 3)
     assert train.images.dtype == np.uint8
     assert train.labels.dtype == np.int64
     assert (train.images.min(), train.images.max()) == (0, 255)
@@ -116,9 +116,9 @@ def test_digits_split(digit_images: Dataset) -> None:
 
 def test_digits_are_enlarged_pixel_by_pixel(digit_images: Dataset) -> None:
     image = digit_images.train.images[0]
-    for row in range(0, 32, 4):
-        for column in range(0, 32, 4):
-            assert len(np.unique(image[row : row + 4, column : column + 4])) == 1
+    for row in range(0, 16, 2):
+        for column in range(0, 16, 2):
+            assert len(np.unique(image[row : row + 2, column : column + 2])) == 1
 
 
 def test_channel_statistics_against_numpy() -> None:

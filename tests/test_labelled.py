@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.data import labelled
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 
 POOL_SIZE = 1000
 

@@ -5,8 +5,11 @@ import torch
 import torchvision
 from torch import nn
 
-from lab.model import loss_prediction, resnet
+from lab import choices
 from lab.model.loss_prediction import LossPrediction, ranking_loss
+from lab.model.resnet import ResNet, count_flops, count_parameters
+from lab.training import learner
+from tests.test_training import CPU, STATISTICS
 
 # Weights, biases, and two a channel of each batch norm, counted by torchvision's own models with the
 # first convolution at 3×3 and ten outputs.
@@ -14,23 +17,31 @@ PARAMETERS = {"resnet18": 11_173_962, "resnet34": 21_282_122, "resnet50": 23_520
 CHANNELS = {"resnet18": [64, 128, 256, 512], "resnet34": [64, 128, 256, 512], "resnet50": [256, 512, 1024, 2048]}
 
 
-@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+ARCHITECTURES = choices.names("model/architectures")
+
+
+def network_of(arch: str, width: int, precision: torch.dtype = torch.float32) -> ResNet:
+    return learner.build(arch, width, None, STATISTICS, CPU, precision=precision).network
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_same_function_as_torchvision_with_the_stem_changed(arch: str) -> None:
-    ours = resnet.build(arch, classes=10, width=64, seed=0)
+    ours = network_of(arch, 64)
     theirs = getattr(torchvision.models, arch)(num_classes=10)
     theirs.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
     theirs.maxpool = nn.Identity()
     theirs.load_state_dict(ours.state_dict())
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ours.eval(), theirs.eval()
     with torch.inference_mode():
-        torch.testing.assert_close(ours(images)[0], theirs(images))
+        # The sums of up to fifty layers are rounded in another order.
+        torch.testing.assert_close(ours(images)[0], theirs(images), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_parameters_and_stage_outputs(arch: str) -> None:
-    network = resnet.build(arch, classes=10, width=64, seed=0)
-    assert resnet.count_parameters(network) == PARAMETERS[arch]
+    network = network_of(arch, 64)
+    assert count_parameters(network) == PARAMETERS[arch]
     assert network.stage_channels == CHANNELS[arch]
     with torch.inference_mode():
         logits, features = network(torch.randn(1, 3, 32, 32))
@@ -39,19 +50,65 @@ def test_parameters_and_stage_outputs(arch: str) -> None:
     assert [tuple(feature.shape[1:]) for feature in features] == sizes
 
 
+def test_flops_by_hand() -> None:
+    # Two a multiply-add: 2 · kernel² · channels in · channels out · pixels, of ResNet-18 at width 2 on 8×8 pixels.
+    # Stages of 8×8, 4×4, 2×2 and 1×1 pixels with 2, 4, 8 and 16 channels, four 3×3 convolutions each.
+    stem = 2 * 9 * 3 * 2 * 64
+    first = 4 * (2 * 9 * 2 * 2 * 64)
+    # The first convolution of the others has half the channels coming in, and so has the 1×1 of the shortcut.
+    others = sum(
+        2 * 9 * (c // 2) * c * pixels + 3 * (2 * 9 * c * c * pixels) + 2 * (c // 2) * c * pixels
+        for c, pixels in ((4, 16), (8, 4), (16, 1))
+    )
+    linear = 2 * 16 * 10
+    network = network_of("resnet18", 2)
+    assert count_flops(network, 8) == stem + first + others + linear
+    assert network.training, "left as it was"
+
+
 def test_weights_are_drawn_as_torchvision_draws_them() -> None:
-    network = resnet.build("resnet18", classes=10, width=64, seed=0)
+    network = network_of("resnet18", 64)
     for convolution in (network.conv1, network.layer4[1].conv2):
         fan_out = convolution.out_channels * 9
         assert convolution.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
 
 
-def test_seed_and_nothing_else_determines_the_weights() -> None:
-    first = resnet.build("resnet18", 10, 4, seed=1).state_dict()
+def weights(seed: int, module_seed: int) -> tuple[dict, dict]:
+    built = learner.build("resnet18", 4, 8, STATISTICS, CPU, seed=seed, module_seed=module_seed)
+    return built.network.state_dict(), built.module.state_dict()
+
+
+def equal(first: dict, second: dict) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_seeds_and_nothing_else_determine_the_weights() -> None:
+    network, module = weights(seed=1, module_seed=2)
     torch.rand(7)
-    again, other = (resnet.build("resnet18", 10, 4, seed=seed).state_dict() for seed in (1, 2))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+    again, module_again = weights(seed=1, module_seed=2)
+    assert equal(network, again)
+    assert equal(module, module_again)
+
+
+def test_network_and_module_have_a_seed_each() -> None:
+    network, module = weights(seed=1, module_seed=2)
+    same_network, other_module = weights(seed=1, module_seed=3)
+    other_network, same_module = weights(seed=3, module_seed=2)
+    assert equal(network, same_network)
+    assert equal(module, same_module)
+    assert not torch.equal(network["conv1.weight"], other_network["conv1.weight"])
+    assert not torch.equal(module["head.weight"], other_module["head.weight"])
+    without = learner.build("resnet18", 4, None, STATISTICS, CPU, seed=1, module_seed=2)
+    assert without.module is None
+    assert equal(network, without.network.state_dict())
+
+
+def test_building_a_learner_draws_nothing_from_anybody_else() -> None:
+    torch.manual_seed(5)
+    weights(seed=1, module_seed=2)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn)
 
 
 def test_module_by_hand() -> None:
@@ -69,13 +126,12 @@ def test_module_by_hand() -> None:
     assert module([first, second]).tolist() == [80.5]
 
 
-@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_module_fits_each_architecture(arch: str) -> None:
-    network = resnet.build(arch, classes=10, width=8, seed=0)
-    module = loss_prediction.build(network.stage_channels, hidden=128, seed=0)
+    network, module, *_ = learner.build(arch, 8, 128, STATISTICS, CPU)
     _, features = network(torch.randn(3, 3, 32, 32))
     assert module(features).shape == (3,)
-    assert resnet.count_parameters(module) == sum((c + 1) * 128 for c in network.stage_channels) + 4 * 128 + 1
+    assert count_parameters(module) == sum((c + 1) * 128 for c in network.stage_channels) + 4 * 128 + 1
 
 
 def ranking(predicted: list[float], true: list[float], margin: float = 1.0) -> float:

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from bench import million
 from lab.model import resnet
 from lab.model.convolution import Convolution, by_matmul
+from lab.model.loss_prediction import LossPrediction
 from lab.training import device as devices
 from lab.training.batches import Normaliser
-from lab.training.prediction import predict
+from lab.training.learner import Learner
+from lab.training.prediction import Predictions
 from tests.conftest import ROOT
-from tests.test_training import STATISTICS, fit, images, same
-
-CPU = torch.device("cpu")
+from tests.test_model import ARCHITECTURES, network_of
+from tests.test_training import CPU, STATISTICS, fit, images, narrow, same
 
 
 @given(
@@ -68,9 +68,9 @@ def test_only_small_images_in_bfloat16_go_by_the_product(monkeypatch: pytest.Mon
     assert taken == [1]
 
 
-@pytest.mark.parametrize("arch", resnet.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_folding_keeps_the_function(arch: str) -> None:
-    network = resnet.build(arch, 10, 8, seed=0)
+    network = network_of(arch, 8)
     network.train()
     for _ in range(3):
         network(torch.randn(8, 3, 32, 32) * 2 + 1)
@@ -86,18 +86,18 @@ def test_folding_keeps_the_function(arch: str) -> None:
 
 
 def test_folding_in_bfloat16_ranks_the_pool_alike() -> None:
-    network, module, _ = fit(epochs=3)
-    rounded = resnet.build("resnet18", 10, 4, 0, torch.bfloat16)
-    rounded.load_state_dict(network.state_dict())
-    pool = images(300)[0].numpy()
+    exact = narrow()
+    fit(model=exact, epochs=3)
+    rounded = exact._replace(network=network_of("resnet18", 4, torch.bfloat16))
+    rounded.network.load_state_dict(exact.network.state_dict())
+    pool = images(300).images
 
-    def score(network: nn.Module):
-        folded = resnet.folded(network)
-        return predict(folded, module, pool, np.arange(300), Normaliser(STATISTICS, CPU), CPU, lambda n: None)
+    def score(model: Learner) -> Predictions:
+        return model.for_scoring().predict(pool, np.arange(300), lambda count: None)
 
-    exact, coarse = score(network), score(rounded)
+    expected, coarse = score(exact), score(rounded)
     assert coarse.predicted_loss.dtype == coarse.logits.dtype == np.float32
-    assert np.corrcoef(exact.predicted_loss, coarse.predicted_loss)[0, 1] > 0.99
+    assert np.corrcoef(expected.predicted_loss, coarse.predicted_loss)[0, 1] > 0.99
     # The module itself is in float32: in bfloat16 its scores would be full of ties.
     assert len(np.unique(coarse.predicted_loss)) > 290
 
@@ -145,18 +145,19 @@ class Small(nn.Module):
         return self.fc(feature.mean(dim=(2, 3))), [feature]
 
 
+def small() -> Learner:
+    """A learner that compiles in seconds, always with the same initial weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Small()
+        return Learner(network, LossPrediction(network.stage_channels, 8), Normaliser(STATISTICS, CPU), CPU)
+
+
 @pytest.mark.skipif(not devices.can_compile(CPU), reason="no C++ compiler")
 def test_compiled_training_is_the_same_up_to_rounding_and_repeats() -> None:
     def train(is_compiled: bool) -> tuple[nn.Module, list]:
-        torch.manual_seed(0)
         # Two whole batches and a smaller last one; the module is detached half-way.
-        network, _, epochs = fit(
-            network=Small(),
-            count=20,
-            epochs=4,
-            detach_epoch=2,
-            is_compiled=is_compiled,
-        )
+        network, _, epochs = fit(model=small(), count=10, epochs=4, detach_at=0.5, is_compiled=is_compiled)
         return network, epochs
 
     torch._dynamo.reset()
@@ -173,10 +174,10 @@ def test_compiled_training_is_the_same_up_to_rounding_and_repeats() -> None:
 
 def test_a_pool_on_disk_does_not_become_resident(tmp_path: Path) -> None:
     # In a process of its own, whose peak is of this alone. 120 MB on disk, of which a batch is held at a time.
-    million.write_pool(tmp_path / "pool.npy", 40_000)
+    np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.uint8, (40_000, 32, 32, 3)).flush()
     script = f"""
 import numpy as np, torch
-from lab.training.device import peak_resident_mb
+from lab.process.memory import peak_resident_mb
 from lab.training.prediction import predict
 network = torch.nn.Module()
 network.forward = lambda images: (images.mean(dim=(1, 2, 3))[:, None], [])

@@ -6,9 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lab import choices
+from lab.query.candidates import Candidates, Scores
 from lab.query.selection import random_subset, top_k, unlabelled
-from lab.query.strategies import STRATEGIES, Candidates
 from lab.training.prediction import Predictions
+
+STRATEGIES = choices.names("query/strategies")
+
+
+def scores_of(strategy: str, predicted_loss: list[float]) -> Scores:
+    losses = np.array(predicted_loss, dtype=np.float32)
+    candidates = Candidates(
+        np.arange(len(losses)) + 100,
+        lambda: Predictions(np.zeros((len(losses), 10), dtype=np.float32), losses),
+        np.random.default_rng(0),
+    )
+    return choices.load("query/strategies", strategy).score(candidates)
 
 
 def test_top_k_by_hand() -> None:
@@ -54,28 +67,37 @@ def test_random_subset_is_fair() -> None:
     assert np.abs(np.bincount(draws, minlength=10) - 600).max() < 102
 
 
-def candidates(predicted_loss: list[float]) -> Candidates:
-    losses = np.array(predicted_loss, dtype=np.float32)
-    return Candidates(
-        np.arange(len(losses)) + 100,
-        lambda: Predictions(np.zeros((len(losses), 10), dtype=np.float32), losses),
-        np.random.default_rng(0),
-    )
-
-
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_scores_every_candidate_alike_each_time(name: str) -> None:
-    scores = [STRATEGIES[name].score(candidates([0.3, 0.1, 0.2])) for _ in range(2)]
+    scores = [scores_of(name, [0.3, 0.1, 0.2]) for _ in range(2)]
     assert scores[0].shape == (3,)
     assert np.isfinite(scores[0]).all()
     np.testing.assert_array_equal(*scores)
 
 
-def test_loss_prediction_ranks_by_predicted_loss() -> None:
-    assert top_k(STRATEGIES["loss_prediction"].score(candidates([0.3, 0.9, 0.5])), 3).tolist() == [1, 2, 0]
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_tells_what_it_needs(name: str) -> None:
+    strategy = choices.load("query/strategies", name)
+    asked = []
+
+    def predict() -> Predictions:
+        asked.append(1)
+        return Predictions(np.zeros((3, 10), np.float32), np.zeros(3, np.float32) if strategy.TRAINS_MODULE else None)
+
+    strategy.score(Candidates(np.arange(3), predict, np.random.default_rng(0)))
+    assert bool(asked) == strategy.PREDICTS_POOL
+
+
+def test_loss_prediction_queries_the_highest_predicted_loss() -> None:
+    assert top_k(scores_of("loss_prediction", [0.3, 0.9, 0.5]), 3).tolist() == [1, 2, 0]
+
+
+def test_random_strategies_know_nothing_of_the_loss() -> None:
+    for name in ("random", "random_without_module"):
+        np.testing.assert_array_equal(scores_of(name, [0.3, 0.9, 0.5]), scores_of(name, [9.0, 1.0, 5.0]))
 
 
 def test_random_controls_differ_in_the_module_alone() -> None:
-    with_module, without = STRATEGIES["random"], STRATEGIES["random_without_module"]
-    assert with_module.score is without.score
-    assert (with_module.trains_module, without.trains_module) == (True, False)
+    with_module, without = (choices.load("query/strategies", name) for name in ("random", "random_without_module"))
+    np.testing.assert_array_equal(scores_of("random", [0] * 9), scores_of("random_without_module", [0] * 9))
+    assert (with_module.TRAINS_MODULE, without.TRAINS_MODULE) == (True, False)

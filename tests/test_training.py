@@ -1,73 +1,75 @@
 """Training: what reaches the network and when, batches, optimizers, and what stops it."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+from lab.data.dataset import Split
 from lab.data.prepared import Statistics
-from lab.model import loss_prediction, resnet
-from lab.training import optimizers
+from lab.errors import Diverged
+from lab.model.loss_prediction import LossPrediction
+from lab.model.resnet import ResNet
+from lab.training import learner, optimizers
 from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
-from lab.training.prediction import predict
-from lab.training.train import Diverged, Epoch, train
+from lab.training.learner import Learner
+from lab.training.schedule import epoch_of
+from lab.training.train import Epoch, Recipe
 
 CPU = torch.device("cpu")
 STATISTICS = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [str(n) for n in range(10)])
-SGD = SimpleNamespace(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+SGD = {"class": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+PIXELS = 16
 
 
-def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (count, 32, 32, 3), generator=draw, dtype=torch.uint8)
-    return pixels, torch.randint(10, (count,), generator=draw)
+def images(count: int) -> Split:
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (count, PIXELS, PIXELS, 3), dtype=np.uint8)
+    return Split(pixels, draw.integers(0, 10, count))
+
+
+def narrow(with_module: bool = True, precision: torch.dtype = torch.float32) -> Learner:
+    """A ResNet-18 of width 4, always with the same initial weights."""
+    return learner.build("resnet18", 4, 8 if with_module else None, STATISTICS, CPU, precision=precision)
 
 
 def fit(
     with_module: bool = True,
     epochs: int = 2,
-    detach_epoch: int = 1,
-    lr_drop_epoch: int = 99,
+    detach_at: float = 0.5,
+    lr_drop_at: float = 1.0,
     lr: float = 0.1,
     count: int = 9,
     batch_size: int = 4,
-    on_start=lambda epoch, optimizer: None,
-    network: torch.nn.Module | None = None,
+    margin: float = 1.0,
+    weight: float = 1.0,
+    on_start=lambda epoch: None,
+    model: Learner | None = None,
     precision: torch.dtype = torch.float32,
     is_compiled: bool = False,
-    optimizer: str = "sgd",
+    optimizer: dict | None = None,
     checkpoint: Checkpoint | None = None,
     on_end=lambda spent: None,
-) -> tuple[torch.nn.Module, loss_prediction.LossPrediction | None, list[Epoch]]:
-    """Train a network, a narrow ResNet-18 by default; return it, the module and what each epoch reported."""
-    network = network or resnet.build("resnet18", 10, 4, 0, precision)
-    module = loss_prediction.build(network.stage_channels, 8, seed=0) if with_module else None
-    parameters = [*network.parameters(), *(module.parameters() if module else ())]
-    settings = SimpleNamespace(**{**vars(SGD), "lr": lr}) if optimizer == "sgd" else SimpleNamespace(lr=lr)
-    optimizer = optimizers.build(optimizer, settings, parameters)
+) -> tuple[ResNet, LossPrediction | None, list[Epoch]]:
+    """Train a learner, a narrow one by default; return its network and module and what each epoch reported."""
+    model = model or narrow(with_module, precision)
     seen = []
 
     def epoch_seed(epoch: int) -> int:
-        on_start(epoch, optimizer)
+        on_start(epoch)
         return epoch
 
-    spent = train(
-        network,
-        module,
-        optimizer,
-        TrainingBatches(*images(count), batch_size, padding=4, flip=True),
-        Normaliser(STATISTICS, CPU),
-        SimpleNamespace(epochs=epochs, lr_drop_epoch=lr_drop_epoch, lr_drop_factor=0.1),
-        SimpleNamespace(margin=1.0, weight=1.0, detach_epoch=detach_epoch),
+    spent = model.fit(
+        model.batches(images(count), batch_size, padding=4, flip=True),
+        optimizer or SGD | {"lr": lr},
+        Recipe(epochs, lr_drop_at, 0.1, margin, weight, detach_at),
         epoch_seed,
         seen.append,
         checkpoint,
         is_compiled=is_compiled,
     )
     on_end(spent)
-    return network, module, seen
+    return model.network, model.module, seen
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -76,28 +78,51 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 
 def test_a_module_detached_from_the_start_leaves_the_network_alone() -> None:
-    detached, module, _ = fit(detach_epoch=0)
+    detached, module, _ = fit(detach_at=0.0)
     alone, _, _ = fit(with_module=False)
     assert same(detached, alone)
-    assert not same(module, loss_prediction.build(detached.stage_channels, 8, seed=0)), "the module itself trains on"
+    assert not same(module, narrow().module), "the module itself trains on"
 
 
-def test_the_module_shapes_the_network_until_the_given_epoch() -> None:
-    snapshots = {}
-    for detach in (1, 2):
-        network, _, _ = fit(epochs=2, detach_epoch=detach)
-        first_epoch, _, _ = fit(epochs=1, detach_epoch=detach)
-        snapshots[detach] = first_epoch, network
+def test_the_module_shapes_the_network_until_the_given_share_of_training() -> None:
+    after_one, after_two = {}, {}
+    for detach_at in (0.5, 1.0):
+        # Of two epochs: what the first one leaves is seen when the second one starts.
+        model = narrow()
+
+        def keep(epoch: int, model: Learner = model, detach_at: float = detach_at) -> None:
+            if epoch == 1:
+                after_one[detach_at] = {name: value.clone() for name, value in model.network.state_dict().items()}
+
+        after_two[detach_at], _, _ = fit(epochs=2, detach_at=detach_at, model=model, on_start=keep)
+    assert all(torch.equal(after_one[0.5][name], after_one[1.0][name]) for name in after_one[0.5])
+    assert not same(after_two[0.5], after_two[1.0]), "detached in the second epoch, once"
     alone, _, _ = fit(with_module=False, epochs=1)
-    assert same(snapshots[1][0], snapshots[2][0]), "attached in the first epoch, both times"
-    assert not same(snapshots[1][0], alone)
-    assert not same(snapshots[1][1], snapshots[2][1]), "detached in the second epoch, once"
+    assert not torch.equal(after_one[0.5]["conv1.weight"], alone.conv1.weight), (
+        "attached in the first epoch, both times"
+    )
 
 
-def test_learning_rate_drops_at_the_given_epoch() -> None:
-    rates = {}
-    fit(epochs=4, lr_drop_epoch=2, on_start=lambda e, optimizer: rates.update({e: optimizer.param_groups[0]["lr"]}))
-    assert rates == pytest.approx({0: 0.1, 1: 0.1, 2: 0.01, 3: 0.01})
+@pytest.mark.parametrize(
+    ("share", "epochs", "epoch"),
+    # 160 and 120 of 200, as published; 1 is never; the nearest epoch where the share meets none
+    [(0.8, 200, 160), (0.6, 200, 120), (1.0, 200, 200), (0.0, 5, 0), (0.8, 24, 19), (0.6, 24, 14), (0.5, 3, 2)],
+)
+def test_shares_of_training_are_rounded_to_epochs(share: float, epochs: int, epoch: int) -> None:
+    assert epoch_of(share, epochs) == epoch
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[float]:
+    """The learning rate of each epoch."""
+    seen, built, build = [], [], optimizers.build
+    monkeypatch.setattr(optimizers, "build", lambda *given: built.append(build(*given)) or built[-1])
+    fit(on_start=lambda epoch: seen.append(built[-1].param_groups[0]["lr"]), **settings)
+    return seen
+
+
+def test_learning_rate_drops_at_the_given_share_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rates(monkeypatch, epochs=4, lr_drop_at=0.5) == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert rates(monkeypatch, epochs=3, lr_drop_at=1.0) == pytest.approx([0.1, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 7])
@@ -118,7 +143,8 @@ def test_a_diverging_loss_stops_training() -> None:
 
 def test_optimizers_have_the_settings_of_params_yaml() -> None:
     weight = [torch.nn.Parameter(torch.zeros(1))]
-    built = optimizers.build("rmsprop", SimpleNamespace(lr=0.01, alpha=0.9, momentum=0.5, weight_decay=0.1), weight)
+    block = {"class": "RMSprop", "lr": 0.01, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1}
+    built = optimizers.build(block, weight)
     assert isinstance(built, torch.optim.RMSprop)
     assert {key: built.defaults[key] for key in ("lr", "alpha", "momentum", "weight_decay")} == {
         "lr": 0.01,
@@ -130,11 +156,21 @@ def test_optimizers_have_the_settings_of_params_yaml() -> None:
 
 def test_nesterov_step_by_hand() -> None:
     weight = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = optimizers.build("sgd", SGD, [weight])
+    optimizer = optimizers.build(SGD, [weight])
     weight.grad = torch.tensor([2.0])
     optimizer.step()
     # gradient with decay g = 2 + 5e-4 · 1; the first Nesterov step is lr · (1 + momentum) · g
     assert weight.item() == pytest.approx(1 - 0.1 * 1.9 * 2.0005)
+
+
+@pytest.mark.parametrize("name", optimizers.classes())
+def test_every_optimizer_trains_with_its_default_settings(name: str) -> None:
+    network, module, (epoch,) = fit(epochs=1, optimizer={"class": name, "lr": 0.001})
+    assert np.isfinite(epoch.loss)
+    initial = narrow()
+    for after, before in zip(network.parameters(), initial.network.parameters(), strict=True):
+        assert not torch.equal(after, before)
+    assert not torch.equal(module.head.weight, initial.module.head.weight)
 
 
 def test_normaliser_by_hand() -> None:
@@ -145,7 +181,7 @@ def test_normaliser_by_hand() -> None:
 
 
 def test_without_padding_and_flip_batches_are_the_images_in_another_order() -> None:
-    pixels, _ = images(10)
+    pixels = torch.from_numpy(images(10).images)
     batches = list(TrainingBatches(pixels, torch.arange(10), 4, padding=0, flip=False).epoch(seed=3))
     assert [len(labels) for _, labels in batches] == [4, 4, 2]
     order = torch.cat([labels for _, labels in batches])
@@ -155,7 +191,7 @@ def test_without_padding_and_flip_batches_are_the_images_in_another_order() -> N
 
 
 def test_each_crop_is_a_window_of_its_own_image_mirrored_or_not() -> None:
-    pixels, _ = images(200)
+    pixels = torch.from_numpy(images(200).images)
     bordered = np.pad(pixels.numpy(), ((0, 0), (2, 2), (2, 2), (0, 0)))
     corners, mirrored = set(), 0
     for crops, labels in TrainingBatches(pixels, torch.arange(200), 64, padding=2, flip=True).epoch(seed=0):
@@ -165,7 +201,7 @@ def test_each_crop_is_a_window_of_its_own_image_mirrored_or_not() -> None:
                 for row in range(5)
                 for column in range(5)
                 for mirror in (1, -1)
-                if np.array_equal(crop[:, ::mirror], bordered[image, row : row + 32, column : column + 32])
+                if np.array_equal(crop[:, ::mirror], bordered[image, row : row + PIXELS, column : column + PIXELS])
             ]
             assert len(matches) == 1
             corners.add(matches[0][:2])
@@ -176,21 +212,16 @@ def test_each_crop_is_a_window_of_its_own_image_mirrored_or_not() -> None:
 
 
 def test_epochs_differ_and_repeat_by_their_seed() -> None:
-    batches = TrainingBatches(*images(8), 8, padding=4, flip=True)
+    batches = narrow().batches(images(8), 8, padding=4, flip=True)
     ((first, _),), ((second, _),), ((again, _),) = (list(batches.epoch(seed)) for seed in (0, 1, 0))
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
 
 
 def test_an_image_is_scored_alike_whoever_is_beside_it() -> None:
-    network, module, _ = fit()
-    pool = images(9)[0].numpy()
-    sizes = []
-
-    def run(indices: list[int]):
-        return predict(network, module, pool, np.array(indices), Normaliser(STATISTICS, CPU), CPU, sizes.append)
-
-    together, alone = run([4, 0, 8]), run([8])
+    model, pool, sizes = narrow(), images(9).images, []
+    fit(model=model)
+    together, alone = (model.predict(pool, np.array(indices), sizes.append) for indices in ([4, 0, 8], [8]))
     assert together.logits.shape == (3, 10)
     np.testing.assert_allclose(together.logits[2], alone.logits[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(together.predicted_loss[2], alone.predicted_loss[0], rtol=1e-4, atol=1e-5)
@@ -198,10 +229,8 @@ def test_an_image_is_scored_alike_whoever_is_beside_it() -> None:
 
 
 def test_prediction_streams_in_batches() -> None:
-    network, _, _ = fit(with_module=False, epochs=1)
-    pool = images(600)[0].numpy()
     sizes = []
-    predictions = predict(network, None, pool, np.arange(600), Normaliser(STATISTICS, CPU), CPU, sizes.append)
+    predictions = narrow(with_module=False).predict(images(600).images, np.arange(600), sizes.append)
     assert sizes == [250, 250, 100]
     assert predictions.logits.shape == (600, 10)
     assert predictions.predicted_loss is None

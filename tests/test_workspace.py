@@ -139,7 +139,7 @@ def test_a_stage_that_was_killed_holds_no_lock(stage: ToyStage, number: signal.S
     first = start_dvc(stage)
     assert first.stdout.readline() == "working\n"
     psutil.Process(first.pid).children()[0].send_signal(number)
-    first.wait()
+    first.communicate("\n")
     assert stage.run("print('the next')").endswith("the next\n")
 
 

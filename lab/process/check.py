@@ -5,8 +5,8 @@ one, so they are no dependency of any stage, and a new rule retrains nothing.
 """
 
 import re
+import sys
 from collections.abc import Iterator
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -184,7 +184,7 @@ def _optimizer(key: str, block: dict) -> Iterator[str]:
     from lab.training import optimizers
 
     name = block.get("class")
-    if name not in optimizers.classes():
+    if not isinstance(name, str) or name not in optimizers.classes():
         yield (
             not_a_choice(f"{key}.class", name, optimizers.classes())
             if "class" in block
@@ -227,4 +227,4 @@ def _setting(key: str, value: object, default: object) -> str | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
