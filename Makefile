@@ -60,7 +60,7 @@ check: lint
 
 ## test: check, then the pipeline through DVC; 15 minutes
 test: check
-	$(PYTEST) -m pipeline
+	$(PYTEST) -m "pipeline and not soak"
 
 ## soak: kill runs, fill disks, run SLURM and S3; some tests need root
 soak: $(READY_DEV)

@@ -301,6 +301,19 @@ def test_every_param_has_a_row() -> None:
     assert [name for name in dict.fromkeys(named) if f"`{name}`" not in page] == []
 
 
-def test_every_protocol_has_a_row() -> None:
+def test_every_environment_variable_has_a_row() -> None:
+    page = (ROOT / "docs/params.md").read_text()
+    read = {name for file in ROOT.glob("lab/**/*.py") for name in re.findall(r'"(AL_LAB_[A-Z0-9]+)"', file.read_text())}
+    assert [name for name in sorted(read) if f"| `{name}` |" not in page] == []
+
+
+def test_every_protocol_has_a_row_with_its_figures() -> None:
     page = (ROOT / "docs/protocols.md").read_text()
-    assert [name for name in params.read(ROOT / "params.yaml")["protocols"] if f"| `{name}` |" not in page] == []
+    values = params.read(ROOT / "params.yaml")
+    for name, protocol in values["protocols"].items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        first, training = protocol["cold_start"], protocol["training"]
+        last = first + (len(values["cycles"]) - 1) * protocol["query"]["labels"]
+        assert f", {protocol['width']} | {first:,} … {last:,} | {training['epochs']}, {training['batch_size']} |" in row
+        subset = protocol["query"]["pool_subset"]
+        assert ("the whole pool" if subset is None else f"a random {subset:,}") in row
