@@ -124,7 +124,8 @@ def test_costs_are_logged_and_the_checkpoint_goes_once_outputs_are_safe(
     monkeypatch.setattr(ending, "refuse_a_full_cache", outputs_are_not_safe_yet)
     assert run(lambda host, number: a_cycle(host), "cycle", "0") == 0
     (row,) = logged()
-    assert (row["cycle"], row["labels"], row["training_seconds"], row["peak_memory_mb"]) == ("0", "10", "2.0", "100.0")
+    assert (row["cycle"], row["labels"], row["training_seconds"]) == ("0", "10", "2.0")
+    assert 10 < float(row["peak_memory_mb"]) < 100_000
     assert not Path("checkpoint").exists()
 
 
