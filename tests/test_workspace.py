@@ -106,22 +106,21 @@ def test_a_second_run_leaves_the_params_of_the_first(stage: ToyStage) -> None:
     first.communicate("\n")
 
 
-@pytest.mark.parametrize("warm", ["on", "off"])
-def test_params_that_are_edited_during_a_stage_are_put_back_before_dvc_reads_them(stage: ToyStage, warm: str) -> None:
-    params = stage.folder / "params.yaml"
-    stage.environment["AL_LAB_WARM"] = warm
+@pytest.mark.parametrize("name", ["params.yaml", "cycles.yaml"])
+def test_inputs_that_are_edited_during_a_stage_are_put_back_before_dvc_reads_them(stage: ToyStage, name: str) -> None:
+    params = stage.folder / name
+    params.write_text("seed: 1\n")
     stage.write(*WORKING)
     first = start_dvc(stage)
     assert first.stdout.readline() == "working\n"
     params.write_text("seed: 2\n")
     printed, _ = first.communicate("\n")
-    assert "warning: params.yaml was changed while this run is at work, and is put back" in printed
+    assert f"warning: {name} was changed while this run is at work and is put back" in printed
     assert params.read_text() == "seed: 1\n"
-    (kept,) = (stage.folder / ".dvc/tmp/runs").glob("*.yaml")
-    assert kept.read_text() == "seed: 2\n", "what was typed is not lost"
     params.write_text("seed: 3\n")
     assert "put back" not in start_dvc(stage).communicate("\n")[0], "another run begins with what it finds"
     assert params.read_text() == "seed: 3\n"
+    assert (stage.folder / ".dvc/tmp" / name).read_text() == "seed: 2\n", "what was typed is not lost"
 
 
 def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:

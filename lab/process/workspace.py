@@ -2,7 +2,8 @@
 
 DVC writes params.yaml before any stage of a run can refuse, and reads it again when a stage has ended. So a second
 ``dvc exp run`` in the same workspace, or an edit while a stage is at work, would be recorded as what that stage used.
-Each run therefore keeps the params.yaml that it began with, and puts it back around each of its stages.
+Each run therefore keeps the params.yaml and cycles.yaml that it began with, and puts them back around each of its
+stages.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-PARAMS = Path("params.yaml")
+INPUTS = (Path("params.yaml"), Path("cycles.yaml"))
 LOCK, RUNS = Path(".dvc/tmp/stage.lock"), Path(".dvc/tmp/runs")
 BASELINE = "refs/exps/exec/EXEC_BASELINE"
 
@@ -47,22 +48,24 @@ def enter() -> None:
 
 
 def restore() -> None:
-    """Put back the params.yaml that this run of DVC began with, and what DVC needs to save its experiment."""
+    """Put back the inputs that this run of DVC began with, and what DVC needs to save its experiment."""
     if "DVC_STAGE" not in os.environ or not RUNS.is_dir():
         return
-    kept = RUNS / _name_of(os.getppid())
-    if not kept.exists():
-        shutil.copyfile(PARAMS, kept)
-    elif PARAMS.read_bytes() != kept.read_bytes():
-        changed = kept.with_suffix(".yaml")
-        shutil.copyfile(PARAMS, changed)
-        shutil.copyfile(kept, PARAMS)
-        print(
-            f"warning: {PARAMS} was changed while this run is at work, and is put back; what it said is in {changed}. "
-            "Start another run with `dvc exp run --temp` or `--queue`",
-            file=sys.stderr,
-            flush=True,
-        )
+    run = RUNS / _name_of(os.getppid())
+    run.mkdir(exist_ok=True)
+    for path in filter(Path.exists, INPUTS):
+        kept, changed = run / path.name, RUNS.parent / path.name
+        if not kept.exists():
+            shutil.copyfile(path, kept)
+        elif path.read_bytes() != kept.read_bytes():
+            shutil.copyfile(path, changed)
+            shutil.copyfile(kept, path)
+            print(
+                f"warning: {path} was changed while this run is at work and is put back; what it held is in {changed}. "
+                "Start another run with `dvc exp run --temp` or `--queue`",
+                file=sys.stderr,
+                flush=True,
+            )
     # A second `dvc exp run` that was refused removes the reference that the first one needs at its end.
     baseline = os.environ.get("DVC_EXP_BASELINE_REV")
     is_detached = Path(".git/HEAD").is_file() and Path(".git/HEAD").read_text().strip() == baseline
@@ -71,17 +74,16 @@ def restore() -> None:
 
 
 def _refuse_beside_another() -> None:
-    """Exit if another run of DVC is at work here, with the params that it began with."""
+    """Exit if another run of DVC is at work here, and leave the inputs that it began with."""
     ours = _name_of(os.getppid())
-    for kept in RUNS.iterdir():
-        pid = int(kept.name.partition("-")[0])
-        if kept.suffix:
-            continue
-        if _name_of(pid) != kept.name:
-            kept.unlink(missing_ok=True)
-        elif kept.name != ours:
+    for run in RUNS.iterdir():
+        pid = int(run.name.partition("-")[0])
+        if _name_of(pid) != run.name:
+            shutil.rmtree(run, ignore_errors=True)
+        elif run.name != ours:
             with suppress(FileNotFoundError):
-                shutil.copyfile(kept, PARAMS)
+                for kept in run.iterdir():
+                    shutil.copyfile(kept, kept.name)
             sys.exit(
                 f"error: another run is at work in this workspace (process {pid}), and two break each other: "
                 "wait for its end, or run this one in a folder of its own, with `dvc exp run --temp` or `--queue`"
