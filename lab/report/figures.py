@@ -46,7 +46,6 @@ class Chart(NamedTuple):
     chance: float | None = None
 
 
-BANDS = "Bands: one standard deviation."
 ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
 CHARTS = {
     "figure_3": Chart("Accuracy against budget", ACCURACY, "accuracy"),
@@ -92,11 +91,13 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
         return None
     protocol, seeds = table["protocol"].iloc[0], table.groupby("group")["seed"].nunique()
     counts = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    options, drawn = {"units": "seed", "estimator": None}, f"Lines: single runs, {counts} seeds."
+    options: dict[str, object] = {"units": "seed", "estimator": None}
+    drawn = f"Lines: single runs, {counts} seeds."
     if seeds.min() >= FEWEST_SEEDS:
         drawn = f"Lines: means of {counts} seeds."
         if chart.x == "labels":
-            options, drawn = {"errorbar": "sd", "err_kws": {"alpha": 0.12, "linewidth": 0}}, f"{drawn} {BANDS}"
+            options = {"errorbar": "sd", "err_kws": {"alpha": 0.12, "linewidth": 0}}
+            drawn += " Bands: one standard deviation."
         else:
             # Seeds differ in seconds: a point is the mean of both.
             keys = ["arch", "optim", "strategy", "variant", "group", "cycle"]

@@ -48,6 +48,10 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     tested, untested = ([_claim(rows) for rows in some] for some in _claims(verdicts))
+    compared = {
+        "Area under the budget curve": pairwise(tidy, area),
+        "Accuracy at the end": pairwise(tidy, final_accuracy),
+    }
     return environment.get_template(TEMPLATE.name).render(
         protocol=tidy["protocol"].iloc[0],
         dataset=tidy["dataset"].iloc[0],
@@ -65,10 +69,7 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
         is_at_paper_scale=claims.Data(tidy).is_at_paper_scale,
         summary=_html(summary_table(tidy)),
         costs=_html(cost_table(tidy)),
-        tests={
-            "Area under the budget curve": _html(test_table(pairwise(tidy, area))),
-            "Accuracy at the end": _html(test_table(pairwise(tidy, final_accuracy))),
-        },
+        tests={title: _html(test_table(tests)) for title, tests in compared.items() if len(tests)},
         first_sets=_html(first_sets(tidy)),
         anchors=_html(anchors.read().drop(columns="note").rename(columns=str.capitalize)),
     )
@@ -129,7 +130,7 @@ def interval(row: pd.Series) -> str:
         return f"{row['seeds']} seeds, too few"
     if pd.isna(row["low"]):
         return f"{100 * row['mean']:.1f}, the same in all {row['seeds']} seeds"
-    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]".replace("-", "−")
 
 
 def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:

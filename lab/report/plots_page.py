@@ -11,23 +11,10 @@ import vl_convert
 
 from lab.report import style
 
-# DVC puts its plots in place of {plot_divs}; its {scripts} would load Vega from the internet.
-PAGE = """<!DOCTYPE html>
-<html>
-<head>
-<meta charset="utf-8">
-<title>Active learning, compared</title>
-<style>
-body { font-family: sans-serif; margin: 2em; }
-</style>
-<script>
-VEGA
-</script>
-<script>
-// A run has the colour of the optimizer in its name; runs with the same one differ in their dashes.
+# A run has the colour of the optimizer in its name; runs with the same one differ in their dashes.
+SCRIPT = """
 const OPTIMIZERS = COLOURS, OTHERS = MORE, DASHES = [[1, 0], [6, 3], [2, 2]];
-const embed = vegaEmbed;
-vegaEmbed = (target, plot) => {
+window.vegaEmbed = (target, plot) => {
   const color = (plot.encoding || {}).color;
   if (color && color.scale) {
     const runs = color.scale.domain, others = OTHERS.slice();
@@ -39,8 +26,21 @@ vegaEmbed = (target, plot) => {
     plot.encoding.strokeDash = {field: color.field, title: "run", scale: {domain: runs, range: dashes}};
     Object.assign(plot, {width: 560, height: 360});
   }
-  return embed(target, plot);
+  return vegaEmbed(target, plot);
 };
+"""
+
+# DVC puts its plots in place of {plot_divs}; its {scripts} would load Vega from the internet.
+PAGE = """<!DOCTYPE html>
+<html>
+<head>
+<meta charset="utf-8">
+<title>Active learning, compared</title>
+<style>
+body { font-family: sans-serif; margin: 2em; }
+</style>
+<script>
+SCRIPT
 </script>
 </head>
 <body>
@@ -54,9 +54,10 @@ vegaEmbed = (target, plot) => {
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="where to write the page")
-    vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
-    page = PAGE.replace("COLOURS", json.dumps(style.OPTIMIZERS)).replace("MORE", json.dumps(style.OTHERS))
-    parser.parse_args().file.write_text(page.replace("VEGA", vega))
+    file = parser.parse_args().file
+    colours, more = json.dumps(style.OPTIMIZERS), json.dumps(style.OTHERS)
+    script = vl_convert.javascript_bundle(SCRIPT.replace("COLOURS", colours).replace("MORE", more))
+    file.write_text(PAGE.replace("SCRIPT", script.replace("</script", "<\\/script")))
 
 
 if __name__ == "__main__":
