@@ -29,7 +29,7 @@ demo: env
 	@dvc exp remove --quiet demo-sgd demo-adam 2>/dev/null || true
 	$(DEMO) --name demo-sgd -S optim=sgd
 	$(DEMO) --name demo-adam -S optim=adam
-	python -m lab.report.compare demo-sgd demo-adam --out plots/demo/accuracy_vs_budget.png
+	python -m lab.report.compare demo-sgd demo-adam --reference --out plots/demo/accuracy_vs_budget.png
 	@echo "Page, opens without internet:"
 	@dvc plots diff demo-sgd demo-adam --out plots/demo
 	python -m lab.study run studies/digits/study.yaml
@@ -60,7 +60,7 @@ check: lint
 
 ## test: check, then the pipeline through DVC; 15 minutes
 test: check
-	$(PYTEST) -m pipeline
+	$(PYTEST) -m "pipeline and not soak"
 
 ## soak: kill runs, fill disks, run SLURM and S3; some tests need root
 soak: $(READY_DEV)

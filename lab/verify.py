@@ -24,6 +24,7 @@ from lab.errors import BadInput
 from lab.process import ending
 
 WORKSPACE = "workspace"
+MISSING, CHANGED = "is missing from the cache", "was changed in the cache"
 
 
 class Cached(NamedTuple):
@@ -64,9 +65,18 @@ def main() -> None:
         raise BadInput("there are no results to verify: no stage has been run here, and no experiment is named")
     print(f"{len(hashes)} cached objects of {', '.join((WORKSPACE, *experiments))} read again")
     if faults:
-        advice = "What was computed from a broken object since is wrong too: dvc repro --force --downstream STAGE"
-        raise BadInput("\n  ".join([f"{len(faults)} found", *faults, advice]))
+        raise BadInput("\n  ".join([f"{len(faults)} found", *faults, *advice(faults)]))
     print("all are intact, and every labelled set extends its predecessor")
+
+
+def advice(faults: list[str]) -> list[str]:
+    """What follows from faults beyond their repair."""
+    lines = []
+    if any(MISSING in fault for fault in faults):
+        lines.append("A missing object is no wrong result: `dvc gc` removes it, `dvc pull` or its repair restores it")
+    if any(CHANGED in fault for fault in faults):
+        lines.append("What was computed from a changed object is wrong too: dvc repro --force --downstream STAGE")
+    return lines
 
 
 def objects_of(revision: str) -> Iterator[Cached]:
@@ -100,10 +110,10 @@ def fault_of(file: Path, expected: str) -> str | None:
         with open(file, "rb") as opened:
             digest = hashlib.file_digest(opened, "md5").hexdigest()
     except FileNotFoundError:
-        return "is missing from the cache"
+        return MISSING
     except OSError as error:
         return f"cannot be read from the cache ({error.strerror})"
-    return None if digest == expected.removesuffix(".dir") else "was changed in the cache"
+    return None if digest == expected.removesuffix(".dir") else CHANGED
 
 
 def repair_of(item: Cached) -> str:

@@ -32,6 +32,7 @@ def tidy_of(
                         "optim": optim,
                         "strategy": strategy[0] if strategy else "loss_prediction",
                         "protocol": protocol,
+                        "dataset": "cifar10",
                         "settings": f"optim={optim} seed={seed}",
                         "seed": seed,
                         "cycle": cycle,

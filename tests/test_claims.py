@@ -84,13 +84,13 @@ def test_missing_arms_decide_nothing_and_are_named() -> None:
     assert set(decided["claim"]) == {"ResNet-18: Adam leads at first", "ResNet-18: 77 against 69 %"}, (
         "these need no more"
     )
-    assert "resnet18-rmsprop is no arm of this study" in " ".join(table["measured"])
+    assert "ResNet-18 RMSProp is no arm of this study" in " ".join(table["measured"])
 
 
 def test_another_scale_is_judged_by_shares_of_its_budget_and_never_by_stated_figures() -> None:
     tidy = tidy_of(AS_STATED, spread=0.0005, protocol="cpu_study").assign(labels=lambda table: table["labels"] // 10)
     found = verdicts(tidy)
-    assert found["Cross-over, resnet18"] == Verdict.SUPPORTED
+    assert found["Cross-over, ResNet-18"] == Verdict.SUPPORTED
     assert found["ResNet-50: SGD overtakes"] == Verdict.SUPPORTED
     assert found["ResNet-18: Adam leads at first"] == Verdict.SUPPORTED
     assert found["ResNet-18: 77 against 69 %"] == Verdict.UNDECIDED

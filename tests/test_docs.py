@@ -19,7 +19,7 @@ from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
 
 from lab import params
-from lab.cycles import option
+from lab.cycles import setting
 from lab.process import check
 from lab.query.candidates import Candidates
 from lab.training.prediction import Predictions
@@ -123,7 +123,7 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
 def test_every_command_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inline = re.findall(r"`((?:make|dvc|python|git|export) [^`]+)`", prose_of(page))
     for command in [*commands_of(page), *inline]:
-        nested = re.sub(r"\$\(python -m lab\.cycles (\d+)\)", lambda found: option(int(found[1])), command)
+        nested = re.sub(r"\$\(python -m lab\.cycles (\d+)\)", lambda found: setting(int(found[1])), command)
         program, *words = shlex.split(nested)
         assert program in CHECKS, command
         try:
@@ -142,11 +142,11 @@ def _check_dvc(words: list[str], _: pytest.MonkeyPatch) -> None:
         assert words[0] in dvc_commands()
         return
     parsed = parse_args(words)
-    for setting in getattr(parsed, "set_param", None) or []:
-        file, _, key = setting.partition("=")[0].rpartition(":")
-        values = params.read(ROOT / (file or "params.yaml"))
+    for option in getattr(parsed, "set_param", None) or []:
+        key = option.partition("=")[0]
+        values = params.read(ROOT / "params.yaml")
         for part in key.split("."):
-            assert part in values, f"no {key} in {file or 'params.yaml'}"
+            assert part in values, f"no {key} in params.yaml"
             values = values[part]
 
 
@@ -155,7 +155,11 @@ def _check_python(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     dash, module, *arguments = words
     assert dash == "-m"
     if module not in ("pip", "pytest"):
-        _parse(module, arguments, monkeypatch)
+        file = ROOT / module.replace(".", "/")
+        is_package = file.is_dir()
+        assert is_package or file.with_suffix(".py").exists(), f"no module {module}"
+        if arguments:
+            _parse(f"{module}.__main__" if is_package else module, arguments, monkeypatch)
     for word in arguments:
         if re.search(r"\w/\w", word) and not word.startswith("-"):
             assert (ROOT / word).exists() or re.match(NOT_YET, word), f"no {word}"
@@ -203,8 +207,8 @@ def _parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
         parse(self, arguments)
         raise _Parsed
 
-    is_package = (ROOT / module.replace(".", "/")).is_dir()
-    command = import_module(f"{module}.__main__" if is_package else module)
+    command = import_module(module)
+    assert hasattr(command, "ArgumentParser"), f"{module} takes no arguments"
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(_Parsed):
@@ -258,7 +262,6 @@ def test_a_refusal_is_worded_as_shown(tmp_path: Path, monkeypatch: pytest.Monkey
     assert key in values
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(json.dumps({**values, key: value}))
-    Path("cycles.yaml").write_text((ROOT / "cycles.yaml").read_text())
     with pytest.raises(ValueError) as refusal:
         check.check_files()
     assert str(refusal.value) == shown.text.strip()
@@ -270,7 +273,7 @@ def test_the_optimizer_that_is_shown_is_accepted() -> None:
     assert len(lines) == 4, "the README says four lines"
     values = params.read(ROOT / "params.yaml")
     values["optimizers"] |= params.parse("\n".join(lines))
-    check.check({**values, "optim": "nadam"}, params.read(ROOT / "cycles.yaml"))
+    check.check({**values, "optim": "nadam"})
 
 
 def test_the_strategy_that_is_shown_ranks_by_uncertainty() -> None:
@@ -298,6 +301,19 @@ def test_every_param_has_a_row() -> None:
     assert [name for name in dict.fromkeys(named) if f"`{name}`" not in page] == []
 
 
-def test_every_protocol_has_a_row() -> None:
+def test_every_environment_variable_has_a_row() -> None:
+    page = (ROOT / "docs/params.md").read_text()
+    read = {name for file in ROOT.glob("lab/**/*.py") for name in re.findall(r'"(AL_LAB_[A-Z0-9]+)"', file.read_text())}
+    assert [name for name in sorted(read) if f"| `{name}` |" not in page] == []
+
+
+def test_every_protocol_has_a_row_with_its_figures() -> None:
     page = (ROOT / "docs/protocols.md").read_text()
-    assert [name for name in params.read(ROOT / "params.yaml")["protocols"] if f"| `{name}` |" not in page] == []
+    values = params.read(ROOT / "params.yaml")
+    for name, protocol in values["protocols"].items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        first, training = protocol["cold_start"], protocol["training"]
+        last = first + (len(values["cycles"]) - 1) * protocol["query"]["labels"]
+        assert f", {protocol['width']} | {first:,} … {last:,} | {training['epochs']}, {training['batch_size']} |" in row
+        subset = protocol["query"]["pool_subset"]
+        assert ("the whole pool" if subset is None else f"a random {subset:,}") in row

@@ -1,4 +1,4 @@
-"""A stage that is forked from the warm process is like one that runs by itself."""
+"""A stage is the same, whether it is forked from its caller or from the warm process."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.process import launch
+from lab.process import ending, launch
 from tests.toy_stage import ROOT, ToyStage, toy_stage, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
@@ -20,22 +20,22 @@ TIME = 60  # seconds that a stage would take which is ended before
 
 @pytest.fixture
 def stage() -> Iterator[ToyStage]:
-    """A stage that runs by itself, and starts the warm process."""
+    """A stage that is forked from its caller, which starts the warm process."""
     with toy_stage() as toy:
         yield toy
 
 
 @pytest.fixture
 def forked(stage: ToyStage) -> ToyStage:
-    """A stage that is forked."""
+    """A stage that is forked from the warm process."""
     stage.warm_up()
     return stage
 
 
-@pytest.fixture(params=["by itself", "forked"])
+@pytest.fixture(params=["caller", "warm process"])
 def either(request: pytest.FixtureRequest, stage: ToyStage) -> ToyStage:
-    """A stage either way."""
-    if request.param == "forked":
+    """A stage that is forked from the one or the other."""
+    if request.param == "warm process":
         stage.warm_up()
     return stage
 
@@ -60,11 +60,10 @@ def test_arguments_streams_folder_environment_and_status_are_those_of_the_caller
 
 
 def test_stages_are_forked_from_one_process_and_run_the_code_on_disk(forked: ToyStage) -> None:
-    lines = "import psutil", "print(psutil.Process().parent().ppid(), 'first')"
-    (warm,) = forked.warm_processes()
-    assert forked.run(*lines).split() == [str(warm), "first"]
+    assert [forked.run("print(origin, 'first')") for _ in range(2)] == ["warm process first\n"] * 2
     (forked.folder / "lab/host.py").write_text("class Progress:\n    pass\nclass Host:\n    changed = 'changed'\n")
-    assert forked.run(lines[0], lines[1].replace("'first'", "host.changed")).split() == [str(warm), "changed"]
+    assert forked.run("print(origin, host.changed)") == "warm process changed\n"
+    assert len(forked.warm_processes()) == 1
 
 
 def test_libraries_are_loaded_before_the_stage_starts_and_cuda_is_not(stage: ToyStage) -> None:
@@ -87,17 +86,21 @@ def test_nobody_waits_for_the_libraries(stage: ToyStage) -> None:
     os.mkfifo(stage.folder / "gate")
     (stage.folder / "slow.py").write_text(f"open('{stage.folder}/gate').read()")
     stage.set("LIBRARIES", ("slow",))
-    started = [stage.start("print(os.getppid())") for _ in range(5)]
-    assert [process.communicate()[0] for process in started] == [f"{os.getpid()}\n"] * 5
+    started = [stage.start("print(origin)") for _ in range(5)]
+    assert [process.communicate()[0] for process in started] == ["caller\n"] * 5
     assert len(stage.warm_processes()) == 1, "one of five that could have been started"
     (stage.folder / "gate").write_text("")
-    wait_until(lambda: stage.run("print(os.getppid())") != f"{os.getpid()}\n")
+    wait_until(lambda: stage.run("print(origin)") == "warm process\n")
 
 
 def test_lines_are_printed_as_they_come(either: ToyStage) -> None:
     process = either.start("print('a line')", "print('answer to', input())")
     assert process.stdout.readline() == "a line\n"
     assert process.communicate("a line that was read\n")[0] == "answer to a line that was read\n"
+
+
+def test_a_last_line_without_its_end_is_printed(either: ToyStage) -> None:
+    assert either.run("print('no end', end='')") == "no end"
 
 
 def test_refused_params_stop_the_stage(either: ToyStage) -> None:
@@ -114,8 +117,8 @@ def test_an_error_of_the_code_is_printed_and_is_a_failure(either: ToyStage) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_signals_reach_the_stage(forked: ToyStage, number: signal.Signals) -> None:
-    process = forked.start(f"signal.signal({number.value}, lambda *_: os._exit(5))", READY, f"time.sleep({TIME})")
+def test_signals_reach_the_stage(either: ToyStage, number: signal.Signals) -> None:
+    process = either.start(f"signal.signal({number.value}, lambda *_: os._exit(5))", READY, f"time.sleep({TIME})")
     ready(process).send_signal(number)
     assert process.wait() == 5
 
@@ -163,14 +166,14 @@ def test_a_signal_that_the_caller_ignores_is_ignored(forked: ToyStage) -> None:
     assert process.returncode == 0
 
 
-def test_a_killed_stage_is_told_with_what_to_change(forked: ToyStage) -> None:
-    process = forked.start("os.kill(os.getpid(), signal.SIGKILL)")
-    assert process.communicate()[0] == f"{launch.KILLED}\n"
+def test_a_killed_stage_is_told_with_what_to_change(either: ToyStage) -> None:
+    process = either.start("os.kill(os.getpid(), signal.SIGKILL)")
+    assert process.communicate()[0] == f"error: {ending.KILLED}\n"
     assert process.returncode == -signal.SIGKILL
 
 
-def test_the_stage_does_not_outlive_the_caller(forked: ToyStage) -> None:
-    process = forked.start(READY, f"time.sleep({TIME})")
+def test_the_stage_does_not_outlive_the_caller(either: ToyStage) -> None:
+    process = either.start(READY, f"time.sleep({TIME})")
     ready(process).kill()
     started = time.monotonic()
     assert process.stdout.read() == "", "the pipe closes when the last process that holds it is gone"
@@ -209,11 +212,11 @@ def test_a_stage_goes_on_where_the_warm_process_is_gone(forked: ToyStage) -> Non
     (warm,) = forked.warm_processes()
     os.kill(warm, signal.SIGKILL)
     assert process.communicate("\n")[0] == "to the end\n"
-    assert forked.run("print('the next, by itself')") == "the next, by itself\n"
+    assert forked.run("print(origin)") == "caller\n"
 
 
-def test_a_stage_that_is_lost_is_an_error(forked: ToyStage) -> None:
-    process = forked.start("print(os.getppid())", f"time.sleep({TIME})")
+def test_a_stage_that_is_lost_is_an_error(either: ToyStage) -> None:
+    process = either.start("print(os.getppid())", f"time.sleep({TIME})")
     os.kill(int(process.stdout.readline()), signal.SIGKILL)
     assert "is gone, and the stage with it; run again" in process.communicate()[0]
     assert process.returncode == 1
@@ -224,8 +227,8 @@ def test_the_warm_process_ends_when_nobody_needs_it(stage: ToyStage) -> None:
     first = ready(stage.start(READY, "input()"))
     wait_until(stage.sockets)
     time.sleep(0.3)  # in which it would end, were it not for the first stage
-    second = stage.start("print(os.getppid())", "input()")
-    assert second.stdout.readline() != f"{os.getpid()}\n", "it was forked"
+    second = stage.start("print(origin)", "input()")
+    assert second.stdout.readline() == "warm process\n"
     first.communicate("\n")
     time.sleep(0.3)  # in which it would end, were it not for the second stage
     assert stage.sockets()
@@ -236,12 +239,12 @@ def test_the_warm_process_ends_when_nobody_needs_it(stage: ToyStage) -> None:
 
 def test_the_warm_process_can_be_switched_off(forked: ToyStage) -> None:
     (warm,) = forked.warm_processes()
-    assert forked.run("print(os.getppid())", env={"AL_LAB_WARM": "off"}) == f"{os.getpid()}\n"
+    assert forked.run("print(origin)", env={"AL_LAB_WARM": "off"}) == "caller\n"
     assert forked.warm_processes() == [warm]
 
 
 @pytest.mark.parametrize("obstacle", ["folder of somebody else", "no folder", "long path"])
-def test_without_a_warm_process_the_stage_runs_by_itself(stage: ToyStage, obstacle: str) -> None:
+def test_where_no_warm_process_can_be_had_the_caller_forks(stage: ToyStage, obstacle: str) -> None:
     folder = stage.folder / ("long" * 25 if obstacle == "long path" else "temporary")
     folder.mkdir()
     sockets = folder / f"al-lab-{os.getuid()}"
@@ -252,8 +255,8 @@ def test_without_a_warm_process_the_stage_runs_by_itself(stage: ToyStage, obstac
         os.chown(sockets, 1, 1)
     elif obstacle == "no folder":
         sockets.write_text("")
-    process = stage.start("print(os.getppid())", env={"TMPDIR": str(folder)})
-    assert process.communicate()[0] == f"{os.getpid()}\n"
+    process = stage.start("print(origin)", env={"TMPDIR": str(folder)})
+    assert process.communicate()[0] == "caller\n"
     assert process.returncode == 0
     assert stage.warm_processes() == []
 

@@ -2,9 +2,17 @@
 
 import pytest
 
-from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone, cycles
+from lab.cycles import setting
+from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone
 
-SETTINGS = {"protocol": "demo", "protocols.demo.width": 4, "protocols.demo.training.epochs": 2, "optim": "adamw"}
+pytestmark = pytest.mark.pipeline
+SETTINGS = {
+    "protocol": "demo",
+    "dataset": "digits",
+    "protocols.demo.width": 4,
+    "protocols.demo.training.epochs": 5,
+    "optim": "adamw",
+}
 
 
 def test_two_clones_with_caches_of_their_own_agree(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -12,8 +20,8 @@ def test_two_clones_with_caches_of_their_own_agree(tmp_path_factory: pytest.Temp
     for name in ("one", "other"):
         clone = Clone(tmp_path_factory.mktemp(name))
         options = [word for key, value in SETTINGS.items() for word in ("-S", f"{key}={value}")]
-        log = clone("dvc", "exp", "run", *options, "-S", cycles(2))
-        assert log.count("Running stage") == 7, "nothing comes from a cache"
+        log = clone("dvc", "exp", "run", *options, "-S", setting(2))
+        assert log.count("Running stage") == 8, "nothing comes from a cache"
         results.append(clone.results())
     one, other = results
     assert one == other

@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from lab.errors import BadInput
+from lab.study import __main__
 from lab.study.run import arm, folders, slurm, states, task
 from lab.study.run.cluster import Settings
 from lab.study.run.folders import LastState
@@ -213,7 +215,24 @@ def test_slurm_that_does_not_answer_loses_no_arm(
         slurm.jobs_of(tmp_path, "0" * 40)
 
 
-def test_a_login_node_does_not_wait_for_pytorch() -> None:
-    code = "import sys, lab.study.__main__; print(*sys.modules)"
-    loaded = subprocess.check_output(["python", "-c", code], text=True, cwd=ROOT).split()
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "studies/paper/study.yaml", "--slurm", "studies/clusters/generic.yaml", "--dry-run"],
+        ["status", "studies/paper/study.yaml"],
+        ["cancel", "studies/paper/study.yaml"],
+    ],
+)
+def test_a_login_node_does_not_wait_for_pytorch(command: list[str]) -> None:
+    code = "import sys; from lab.study.__main__ import main; main(); print(*sys.modules)"
+    printed = subprocess.check_output([sys.executable, "-c", code, *command], text=True, cwd=ROOT)
+    loaded = printed.splitlines()[-1].split()
+    assert "lab.study.plan" in loaded
     assert not {"torch", "pandas", "seaborn"} & set(loaded)
+
+
+def test_a_study_outside_the_repository_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study", "status", "studies/toy/study.yaml"])
+    with pytest.raises(BadInput, match=r"^params\.yaml: .*; run studies in the repository's folder$"):
+        __main__.main()

@@ -1,19 +1,22 @@
 """The report of a study: its tables by hand, its page in a browser without a network."""
 
-import os
 import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
-from lab.process.ending import BadInput
-from lab.report import anchors, claims
-from lab.report import study as report
+from lab.errors import BadInput
+from lab.report import anchors, claims, figures, style
+from lab.report import page as report
 from lab.study import table as tidy
+from tests.browser import browse, needs_browser, pixels_of
 from tests.conftest import ROOT
 from tests.study_tables import line, tidy_of
 
@@ -32,18 +35,7 @@ ANCHOR = pd.DataFrame(
         "accuracy": [0.5, 0.6, 0.7],
     }
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FIGURES = [
-    "figure_3",
-    "label_efficiency",
-    "area",
-    "accuracy_vs_image_passes",
-    "accuracy_vs_seconds",
-    "loss_spearman",
-    "loss_pair_accuracy",
-    "classes",
-    "wins",
-]
+FIGURES = [*figures.CHARTS, "area", "classes", "wins"]
 
 
 @pytest.fixture(scope="module")
@@ -69,41 +61,146 @@ def test_the_table_is_tidy_and_comes_back(folder: Path) -> None:
     pd.testing.assert_frame_equal(table[["arm", "accuracy"]], tidy_of(CURVES)[["arm", "accuracy"]])
 
 
-def test_figure_3_shows_optimizers_the_papers_figures_and_public_curves(folder: Path) -> None:
-    words = re.findall(r">([^<>]+)</text>", (folder / "figure_3.svg").read_text())
-    assert {"resnet18", "resnet50", "sgd", "adam", "random", "labelled images", "test accuracy"} <= set(words)
-    assert any("eval-al, loss_prediction" in text for text in words)
-    assert any("3 seeds; means, band: one standard deviation" in text and "stars" in text for text in words)
+@pytest.fixture(autouse=True)
+def no_open_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
-def test_another_scale_shows_neither(tmp_path: Path) -> None:
-    report.write(tidy_of(CURVES, protocol="cpu_study"), 12, tmp_path)
-    figure = (tmp_path / "figure_3.svg").read_text()
-    assert "eval-al" not in figure
-    assert "stars" not in figure
-    assert "a verdict holds\nfor this study's scale alone" in (tmp_path / "report.html").read_text()
+def words_of(figure: Figure) -> set[str]:
+    return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_two_seeds_have_neither_band_nor_deviation_nor_interval(tmp_path: Path) -> None:
-    report.write(tidy_of(CURVES, seeds=2), 8, tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert "Fewer than 3 seeds" in page
-    assert "band:" not in page
-    assert "±" not in re.sub(r"Mean ± standard deviation", "", page)
+def figure_3(table: pd.DataFrame) -> Figure:
+    return figures.all_figures(table, anchors.read(ROOT / "studies/anchors.csv"))["figure_3"]
+
+
+def page_of(table: pd.DataFrame, expected: int) -> str:
+    """The page without its figures."""
+    return report.page(table, claims.verdicts(table), {}, expected)
+
+
+def test_figures_use_words() -> None:
+    drawn = figures.all_figures(tidy_of(CURVES), anchors.read(ROOT / "studies/anchors.csv"))
+    assert list(drawn) == FIGURES
+    found = set.union(*map(words_of, drawn.values()))
+    assert {"ResNet-18 SGD, random", "SGD, random", "SGD, loss prediction", "airplane"} <= found
+    assert not [text for text in found if re.search(r"_|resnet|\bsgd|\badam", text)]
+
+
+def test_figure_3_shows_the_papers_figures_and_public_curves_of_the_same_strategies() -> None:
+    found = words_of(figure_3(tidy_of(CURVES)))
+    assert {"ResNet-18", "ResNet-50", "labelled images", "test accuracy", "10,000"} <= found
+    assert {"eval-al, loss prediction", "LL4AL, random"} <= found
+    assert "eval-al, badge" not in found
+    assert (
+        "Protocol paper. Lines: means of 3 seeds. Bands: one standard deviation. Stars: the paper's text. "
+        "Dashed grey: public curves."
+    ) in found
+
+
+def test_another_scale_shows_neither() -> None:
+    table = tidy_of(CURVES, protocol="cpu_study")
+    assert not [text for text in words_of(figure_3(table)) if "eval-al" in text or "Stars" in text]
+    assert "a verdict holds for this study alone" in page_of(table, 12)
+
+
+def test_two_seeds_have_neither_band_nor_deviation_nor_interval() -> None:
+    table = tidy_of(CURVES, seeds=2, protocol="cpu_study")
+    page = page_of(table, 8)
+    assert "Some arms have fewer than 3 seeds" in page
+    assert "±" not in page.replace("Mean ± standard deviation", "")
     assert "2 seeds, too few" in page
-    assert "2 seeds; single runs" in page
-    assert "means" not in page
-    assert not (tmp_path / "wins.png").exists()
+    drawn = figures.all_figures(table, anchors.read(ROOT / "studies/anchors.csv"))
+    assert "wins" not in drawn
+    assert "Protocol cpu_study. Lines: single runs, 2 seeds." in words_of(drawn["figure_3"])
+    assert not drawn["figure_3"].findobj(FillBetweenPolyCollection), "a band"
 
 
-def test_the_page_names_what_is_missing_and_what_differs(tmp_path: Path) -> None:
+GROUPS = [
+    f"{arch}-{optim}{strategy}"
+    for arch in ("resnet18", "resnet34")
+    for optim in ("sgd", "adam", "adamw", "rmsprop")
+    for strategy in ("", "-random")
+]
+
+
+@pytest.mark.parametrize(
+    ("groups", "panels"),
+    [
+        (GROUPS[:4], ["ResNet-18"]),
+        (GROUPS[:8], ["ResNet-18, loss prediction", "ResNet-18, random"]),
+        (GROUPS[::2], ["ResNet-18", "ResNet-34"]),
+        # too many lines of one optimizer: each of the others is grey behind it
+        ([f"resnet18-sgd-lr0.{digit}" for digit in range(1, 8)], [f"ResNet-18, lr 0.{digit}" for digit in range(1, 8)]),
+        # fewer panels with all strategies in each than with all optimizers
+        (
+            [
+                f"resnet18-{optim}-{name}"
+                for optim in ("sgd", "adam")
+                for name in ("random", "entropy", "badge", "coreset")
+            ],
+            ["ResNet-18, SGD", "ResNet-18, Adam"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_many_arms_become_panels(groups: list[str], panels: list[str], seeds: int) -> None:
+    table = figures._in_order(tidy_of(dict.fromkeys(groups, line(0.5, 0.9)), seeds=seeds, protocol="demo"))
+    drawn = figures.draw(figures.CHARTS["figure_3"], table)
+    assert [axes.get_title() for axes in drawn.axes] == panels
+    named = sum(len(axes.texts) for axes in drawn.axes)
+    assert named == len(groups), "each line has its name at its end, once"
+
+
+def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -> None:
+    curves = {f"resnet18-{optim}-{name}": line(0.5, 0.9) for optim in ("nadam", "radam") for name in "abcd"}
+    drawn = figures.draw(figures.CHARTS["figure_3"], figures._in_order(tidy_of(curves)))
+    colours = [{text.get_color() for text in axes.texts} for axes in drawn.axes]
+    assert colours == [{style.OTHERS[0]}, {style.OTHERS[1]}]
+
+
+def test_an_empty_win_matrix_is_left_out() -> None:
+    alike = {"resnet18-sgd": line(0.5, 0.9), "resnet18-adam": line(0.5, 0.9)}
+    assert figures.win_matrix(tidy_of(alike, spread=0)) is None
+
+
+def test_seconds_that_are_not_known_are_no_number() -> None:
+    table = tidy_of({"resnet18-sgd": line(0.5, 0.9), "resnet18-adam": line(0.5, 0.8)})
+    table.loc[(table["optim"] == "adam") & (table["cycle"] == 3), "training_seconds"] = float("nan")
+    assert report.cost_table(table)["seconds of training"].tolist() == ["100", "–"]
+    drawn = figures.draw(figures.CHARTS["accuracy_vs_seconds"], figures._with_costs(figures._in_order(table)))
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["SGD"]
+
+
+def test_a_study_without_any_seconds_has_no_figure_of_them() -> None:
+    table = tidy_of({"resnet18-sgd": line(0.5, 0.9)}).assign(training_seconds=float("nan"))
+    drawn = figures.all_figures(table, ANCHOR)
+    assert "accuracy_vs_seconds" not in drawn
+    assert "accuracy_vs_image_passes" in drawn
+
+
+def test_the_page_names_what_is_missing_and_what_differs() -> None:
     table = tidy_of(CURVES)
     table.loc[table["arm"] == "resnet50-sgd-s2", "threads"] = 2
-    report.write(table, 13, tmp_path)
-    page = (tmp_path / "report.html").read_text()
+    page = page_of(table, 13)
     assert "12 of 13 arms finished" in page
     assert "1 arms are not finished" in page
     assert "not all computed with the same threads" in page
+
+
+def test_claims_that_are_not_tested_are_folded_away(folder: Path) -> None:
+    shown, folded = (folder / "report.html").read_text().split("<details>")
+    folded = folded.split("</details>")[0]
+    assert "ResNet-18: Adam leads at first" in shown
+    assert "ResNet-34: RMSProp is slower" not in shown
+    assert "ResNet-34: RMSProp is slower" in folded
+    tables = claims.verdicts(tidy_of(CURVES)).groupby("claim")["is_judged"].any()
+    assert folded.count(">not tested</td>") == (~tables).sum()
+    assert "claims not tested" in folded.split("</summary>")[0]
+    markdown = (folder / "claims.md").read_text()
+    assert "| **ResNet-34: RMSProp is slower**" not in markdown
+    assert "ResNet-34: RMSProp is slower" in markdown.split("Not tested: ")[1]
 
 
 def test_nothing_of_the_page_comes_from_elsewhere(folder: Path) -> None:
@@ -113,34 +210,21 @@ def test_nothing_of_the_page_comes_from_elsewhere(folder: Path) -> None:
     assert re.findall(r"url\((?!#)", page) == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.skipif(os.getuid() != 0, reason="cutting off the network needs root")
+@needs_browser
 def test_the_page_opens_in_a_browser_without_a_network(folder: Path, tmp_path: Path) -> None:
-    def chromium(*options: str) -> str:
-        # a network namespace of its own, with no interface in it
-        command = ["unshare", "--net", CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        page = f"file://{folder / 'report.html'}"
-        done = subprocess.run([*command, profile, *options, page], text=True, capture_output=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    document = chromium("--dump-dom")
+    page = folder / "report.html"
+    document = browse(page, tmp_path, "--dump-dom")
     assert document.count("<svg") == len(FIGURES)
-    assert "Cross-over, resnet18" in document
+    assert "Cross-over, ResNet-18" in document
     picture = tmp_path / "page.png"
-    chromium("--window-size=1200,2000", f"--screenshot={picture}")
-    with Image.open(picture) as shown:
-        assert shown.size == (1200, 2000)
-        # The first figure is in the upper half, in the colours of its optimizers.
-        colours = {colour for _, colour in shown.convert("RGB").crop((0, 150, 1200, 1200)).getcolors(2**24)}
-    assert {(1, 115, 178), (222, 143, 5)} <= colours
+    browse(page, tmp_path, "--window-size=1200,2000", f"--screenshot={picture}")
+    assert min(pixels_of(picture, style.OPTIMIZERS[optim]) for optim in ("sgd", "adam")) > 100
 
 
 def test_costs_by_hand() -> None:
     table = report.cost_table(tidy_of({"resnet18-sgd": line(0.5, 0.9)}))
     assert table.loc[0].to_dict() == {
-        "arm": "resnet18-sgd",
+        "arm": "ResNet-18 SGD",
         "seconds of training": "100",
         "seconds of evaluation": "10",
         "seconds of query": "20",
@@ -186,14 +270,12 @@ def test_an_anchor_is_no_measure_of_another_scale() -> None:
         anchors.compare(table, "resnet18-sgd-random", ANCHOR, "S", "random")
 
 
-def test_params_that_vary_have_lines_of_their_own(tmp_path: Path) -> None:
-    # Two learning rates: two lines, none of them their mean.
+def test_params_that_vary_have_lines_of_their_own() -> None:
+    # Two learning rates: two lines, and none is their mean.
     curves = {"resnet18-sgd": line(0.45, 0.9), "resnet18-adam": line(0.5, 0.88)}
     table = tidy_of(curves, spread=0, protocol="demo")
     table.loc[table["optim"] == "adam", ["group", "optim"]] = ["resnet18-sgd-lr0.5", "sgd"]
-    report.write(table, 6, tmp_path)
-    words = re.findall(r">([^<>]+)</text>", (tmp_path / "figure_3.svg").read_text())
-    assert {"loss_prediction", "lr0.5"} <= set(words)
+    assert {"SGD, loss prediction", "SGD, lr 0.5"} <= words_of(figure_3(table))
 
 
 def test_the_claims_for_a_readme_say_what_they_are_judged_by(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import boto3
@@ -12,14 +13,22 @@ import botocore.exceptions
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lab.errors import BadInput
+from lab.study import experiments, plan
+from lab.study import table as tidy
+from lab.study.run import cluster as cluster_file
+from lab.study.run import slurm
+from lab.study.run.states import Job
 from tests import slurm_cluster
 from tests.conftest import Clone
 from tests.slurm_cluster import Cluster, wait_until
 from tests.test_study_run import BAD, GOOD, head, names, write_study
 
 pytestmark = [
-    pytest.mark.slurm,
+    pytest.mark.soak,
     pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=f"no SLURM here: {slurm_cluster.why_not()}"),
 ]
 STUDY = "studies/toy/study.yaml"
@@ -33,7 +42,10 @@ ENDLESS = 1_000_000
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     cluster = Cluster()
-    yield cluster
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield cluster
     cluster.stop()
 
 
@@ -45,37 +57,39 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, pd.DataFr
     clone.environment["OMP_NUM_THREADS"] = "1"
     write_study(clone, RATES, EPOCHS, CYCLES)
     clone(*RUN[:-2], "--jobs", "2")
-    return results(clone), table(clone)
+    return results(clone), table_of(clone)
 
 
 @pytest.fixture
 def lab(tmp_path: Path, cluster: Cluster) -> Clone:
     clone = Clone(tmp_path)
-    clone.environment |= cluster.environment
     write_study(clone, RATES, EPOCHS, CYCLES)
     set_up(clone, scratch=str(tmp_path / "scratch"))
     return clone
 
 
-def set_up(clone: Clone, **settings: object) -> None:
-    (clone.folder / "cluster.yaml").write_text(yaml.safe_dump(SETTINGS | settings))
+def set_up(clone: Clone, **changes: object) -> None:
+    (clone.folder / "cluster.yaml").write_text(yaml.safe_dump(SETTINGS | changes))
 
 
 def results(clone: Clone) -> dict[str, dict[str, str]]:
-    """The hash of every output of each arm, all but its costs."""
+    """The hash of every output of each arm."""
     found = {}
     for name in names(clone):
         lock = yaml.safe_load(clone("git", "show", f"refs/exps/{head(clone)}/{name}:dvc.lock"))
         outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
-        found[name] = {out["path"]: out["md5"] for out in outs if "costs" not in out["path"]}
+        found[name] = {out["path"]: out["md5"] for out in outs}
     return found
 
 
-def table(clone: Clone) -> pd.DataFrame:
-    clone("python", "-m", "lab.study", "report", STUDY)
-    tidy = pd.read_csv(clone.folder / "studies/toy/results/tidy.csv")
-    varying = [name for name in tidy if "seconds" in name or "per_second" in name or "memory" in name]
-    return tidy.drop(columns=[*varying, "revision"])
+def table_of(clone: Clone) -> pd.DataFrame:
+    """The study's tidy table, without what differs from run to run."""
+    revision = head(clone).replace("/", "")
+    with chdir(clone.folder):
+        arms = plan.read(Path(STUDY), Path("params.yaml").read_text())
+        table = tidy.collect(arms, experiments.finished(arms, revision), revision)
+    varying = [name for name in table if "seconds" in name or "per_second" in name or "memory" in name]
+    return table.drop(columns=[*varying, "revision"])
 
 
 def start(clone: Clone) -> subprocess.Popen:
@@ -84,35 +98,39 @@ def start(clone: Clone) -> subprocess.Popen:
     )
 
 
-def stands(clone: Clone) -> dict[str, str]:
-    """Arm → where it stands, with all that the status says of it."""
+def statuses(clone: Clone) -> dict[str, str]:
+    """Arm → its status, with all details."""
     rows = [line.split(maxsplit=1) for line in clone(*STATUS).splitlines()[:-1]]
     return {name: " ".join(rest.split()) for name, rest in rows}
 
 
-def work_of(clone: Clone) -> Path:
+def folder_of(clone: Clone) -> Path:
     return (clone.folder / ".dvc/tmp/study/toy").resolve()
 
 
 def checkpoints(clone: Clone) -> list[str]:
     """The arms that have a checkpoint."""
-    return sorted({file.parents[1].name for file in work_of(clone).glob("*/scratch/cycle-*.pt")})
+    return sorted({file.parents[1].name for file in folder_of(clone).glob("*/scratch/cycle-*.pt")})
 
 
-def running(clone: Clone) -> dict[str, tuple[str, str]]:
-    """The arms at work: the number of the job, and its node."""
-    found = {name: re.match(r"running .* job (\S+) on (\S+)", state) for name, state in stands(clone).items()}
-    return {name: match.groups() for name, match in found.items() if match}
+def jobs(clone: Clone) -> dict[str, Job]:
+    """The arms' jobs that SLURM lists."""
+    found = slurm.jobs_of(folder_of(clone), head(clone).replace("/", ""))
+    return {name: job for name, job in found.items() if job}
+
+
+def running(clone: Clone) -> dict[str, Job]:
+    """The jobs of the arms that run."""
+    return {name: job for name, job in jobs(clone).items() if job.state == "RUNNING"}
 
 
 def start_again(clone: Clone, cluster: Cluster, name: str, *settings: str) -> None:
-    """Have a job started soon after it is in the queue again, where SLURM lets two minutes pass.
+    """Have a job started soon after it went back into the queue, where SLURM lets two minutes pass.
 
-    Not at once: the node refuses what it was told to end within the same second.
+    Not at once: the node refuses a job that it was told to end within the same second.
     """
-    wait_until(lambda: re.match("waiting .* BeginTime", stands(clone)[name]), "the job in the queue again")
-    job = re.search(r"job (\S+),", stands(clone)[name])[1]
-    cluster("scontrol", "update", f"jobid={job}", "StartTime=now+3", *settings)
+    wait_until(lambda: jobs(clone)[name].why == "BeginTime", "the job back in the queue")
+    cluster("scontrol", "update", f"jobid={jobs(clone)[name].number}", "StartTime=now+3", *settings)
 
 
 def test_an_array_gives_what_one_machine_gives_and_names_the_arm_that_fails(lab: Clone, reference) -> None:
@@ -122,17 +140,17 @@ def test_an_array_gives_what_one_machine_gives_and_names_the_arm_that_fails(lab:
     assert f"1 of 3 arms failed:\n  {BAD}: failed, job" in printed
     assert "error: training diverged" in printed
     assert results(lab) == reference[0]
-    found = stands(lab)
+    found = statuses(lab)
     assert [found[name] for name in GOOD] == ["done 2 of 2"] * 2
     assert found[BAD].startswith("failed 0 of 2 job")
     write_study(lab, RATES, EPOCHS, CYCLES)
-    pd.testing.assert_frame_equal(table(lab), reference[1])
+    pd.testing.assert_frame_equal(table_of(lab), reference[1])
 
 
 def test_a_node_that_dies_in_a_cycle(lab: Clone, cluster: Cluster, reference) -> None:
     with start(lab) as process:
         wait_until(lambda: len(running(lab)) == 2, "both arms at work")
-        (hit,) = [name for name, (_, node) in running(lab).items() if node == "n1"]
+        (hit,) = [name for name, job in running(lab).items() if job.node == "n1"]
         wait_until(lambda: hit in checkpoints(lab), "a checkpoint of the arm on the first node")
         cluster.kill_node("n1")
         start_again(lab, cluster, hit)
@@ -140,21 +158,22 @@ def test_a_node_that_dies_in_a_cycle(lab: Clone, cluster: Cluster, reference) ->
         assert process.returncode == 0, printed
     cluster.start_node("n1")
     assert results(lab) == reference[0]
-    assert "going on from the checkpoint" in (work_of(lab) / f"{hit}.log").read_text()
+    assert "going on from the checkpoint" in (folder_of(lab) / f"{hit}.log").read_text()
 
 
 def test_one_arm_cancelled_and_the_coordinator_killed(lab: Clone, cluster: Cluster, reference) -> None:
     with start(lab) as process:
         wait_until(lambda: len(running(lab)) == 2, "both arms at work")
         process.kill()
-    job, _ = running(lab)[GOOD[0]]
     wait_until(lambda: GOOD[0] in checkpoints(lab), "a checkpoint of the arm to be cancelled")
-    cluster("scancel", job)
-    wait_until(lambda: stands(lab)[GOOD[0]].startswith("failed"), "the arm that was cancelled")
-    assert "is CANCELLED; the same command goes on" in stands(lab)[GOOD[0]]
-    log = work_of(lab) / f"{GOOD[0]}.log"
+    cluster("scancel", running(lab)[GOOD[0]].number)
+    wait_until(lambda: jobs(lab)[GOOD[0]].state == "CANCELLED", "the arm that was cancelled")
+    found = statuses(lab)
+    assert found[GOOD[0]].startswith("failed")
+    assert "is CANCELLED; run the study again" in found[GOOD[0]]
+    assert found[GOOD[1]].startswith(("running", "done"))
+    log = folder_of(lab) / f"{GOOD[0]}.log"
     assert "error: stopped by SIGTERM: training is kept" in log.read_text()
-    assert stands(lab)[GOOD[1]].startswith(("running", "done"))
     begun = head(lab)
     # The study goes on where it was begun, and as it was then.
     lab("git", "commit", "--quiet", "--allow-empty", "-m", "meanwhile")
@@ -171,33 +190,59 @@ def test_a_time_limit_ahead_of_the_end_concerns_one_arm(lab: Clone, cluster: Clu
         wait_until(lambda: checkpoints(lab) == sorted(GOOD), "a checkpoint of both arms")
         process.kill()
     # The last of the array, whose job has the number of the whole.
-    hit = max(running(lab), key=lambda name: int(running(lab)[name][0].rpartition("_")[2]))
+    found = running(lab)
+    hit = max(found, key=lambda name: int(found[name].number.rpartition("_")[2]))
     (other,) = set(GOOD) - {hit}
     # SLURM looks twice a minute, and then says that there is little time left.
-    cluster("scontrol", "update", f"jobid={running(lab)[hit][0]}", "TimeLimit=2")
+    cluster("scontrol", "update", f"jobid={found[hit].number}", "TimeLimit=2")
     start_again(lab, cluster, hit, "TimeLimit=30")
-    log = work_of(lab) / f"{hit}.log"
+    log = folder_of(lab) / f"{hit}.log"
     wait_until(lambda: "going on from the checkpoint" in log.read_text(), "a second attempt")
     first, second = re.split("^--- ", log.read_text(), flags=re.MULTILINE)[-2:]
     assert "stopped by SIGTERM: training is kept" in first
     assert "going on from the checkpoint" in second
-    assert (work_of(lab) / f"{other}.log").read_text().count("stopped by SIGTERM") == 0
+    assert (folder_of(lab) / f"{other}.log").read_text().count("stopped by SIGTERM") == 0
     assert set(running(lab)) == set(GOOD)
     assert "2 jobs of" in lab(sys.executable, "-m", "lab.study", "cancel", STUDY)
     wait_until(lambda: not cluster("squeue", "--noheader"), "an empty queue")
-    assert all(state.startswith("failed") for state in stands(lab).values())
+    assert all(state.startswith("failed") for state in statuses(lab).values())
 
 
 def test_what_arms_share_is_not_computed_by_all_of_them(lab: Clone) -> None:
     lab.environment["AL_LAB_CIFAR10"] = str(lab.folder / "nowhere")
-    study = yaml.safe_load(lab.read(STUDY)) | {"protocol": "cpu_study", "arms": {"optim": ["sgd", "adam"]}}
+    study = yaml.safe_load(lab.read(STUDY)) | {
+        "protocol": "cpu_study",
+        "dataset": "cifar10",
+        "arms": {"optim": ["sgd", "adam"]},
+    }
     (lab.folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False))
     printed = lab(*RUN, fails=True)
     assert "2 of 2 arms failed" in printed
-    assert printed.count("error: what it shares with other arms was not computed: ") == 2
-    log = work_of(lab) / "cpu_study-resnet18-sgd-s3.log"
-    assert printed.count(f"{log} says why") == 2
+    assert printed.count("error: its data or first labelled set could not be prepared: see ") == 2
+    log = folder_of(lab) / "cpu_study-resnet18-sgd-s3.log"
+    assert printed.count(f"see {log}") == 2
     assert "error: AL_LAB_CIFAR10 = " in log.read_text()
+
+
+@settings(max_examples=60)
+@given(
+    st.from_regex("[0-9]{1,10}[KMGTkm]?B?", fullmatch=True),
+    st.from_regex("([0-9]{1,7}-)?[0-9]{1,7}(:[0-9]{1,7}){0,3}", fullmatch=True),
+    st.integers(-1, 70_000),
+)
+def test_sbatch_understands_what_is_not_refused(
+    cluster: Cluster, tmp_path: Path, memory: str, time_limit: str, warning: int
+) -> None:
+    values = {"memory": memory, "time_limit": time_limit, "warning_seconds": warning}
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump(SETTINGS | values))
+    try:
+        found = cluster_file.read(file)
+    except BadInput:
+        return
+    command = [*slurm.command(found, "toy", tmp_path, 2, None), "--test-only"]
+    done = subprocess.run(command, input=slurm.script(found, tmp_path / "toy.json"), text=True, capture_output=True)
+    assert done.returncode == 0 or "Requested node configuration is not available" in done.stderr, done.stderr
 
 
 def test_a_store_that_goes_down_during_the_push(lab: Clone, store: "Store", reference) -> None:
@@ -209,15 +254,15 @@ def test_a_store_that_goes_down_during_the_push(lab: Clone, store: "Store", refe
         assert process.returncode, printed
     missing = sorted(set(GOOD) - set(names(lab)))
     assert f"{len(missing)} of 2 arms failed" in printed
-    assert "ended with status" in printed or "failed to transfer" in printed
+    assert "`dvc push --run-cache` failed" in printed
     # Without its clone, an arm has its cycles from the run-cache that all share.
-    shutil.rmtree(work_of(lab) / missing[0])
+    shutil.rmtree(folder_of(lab) / missing[0])
     # A new one, which has nothing of the old.
     store.start()
     lab(*RUN)
     assert results(lab) == reference[0]
     for name in GOOD:
-        assert (work_of(lab) / f"{name}.log").read_text().count("cycle 1: 30 labels, test accuracy") == 1
+        assert (folder_of(lab) / f"{name}.log").read_text().count("cycle 1: 40 labels, test accuracy") == 1
     # A clone elsewhere, with a cache of its own, computes nothing.
     elsewhere = lab.beside("elsewhere")
     store.use(elsewhere)

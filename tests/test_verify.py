@@ -44,6 +44,13 @@ def test_a_changed_object_and_a_missing_one_are_faults(chain: dict[str, Cached])
     assert verify.fault_of(second.file, second.hash) == "is missing from the cache"
 
 
+def test_what_gc_removed_is_not_called_wrong() -> None:
+    (missing,) = verify.advice(["e: data/labelled/1.csv is missing from the cache"])
+    assert "no wrong result" in missing
+    (changed,) = verify.advice(["e: data/labelled/1.csv was changed in the cache"])
+    assert "computed from a changed object is wrong too" in changed
+
+
 def test_an_intact_chain_has_no_fault(chain: dict[str, Cached]) -> None:
     assert list(verify.faults_of_the_chain("an-experiment", chain)) == []
 

@@ -1,16 +1,20 @@
-"""Two runs in one workspace: the second is refused, unless the first is only stopping."""
+"""Two runs in one workspace: the second is refused, and the first is saved as if there had been none."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from lab.process import workspace
 from tests.toy_stage import ToyStage, toy_stage
 
 WORKING = "print('working', flush=True)", "input()", "print('to the end')"
+BASELINE = "refs/exps/exec/EXEC_BASELINE"
 
 
 @pytest.fixture
@@ -23,35 +27,57 @@ def stage() -> Iterator[ToyStage]:
         yield toy
 
 
-def start_dvc(stage: ToyStage) -> subprocess.Popen:
-    """A process that runs the stage, as DVC does, and that is killed without it."""
+def start_dvc(stage: ToyStage, name: str = "dvc", folder: str = ".") -> subprocess.Popen:
+    """A process of that name that runs the stage, as DVC does, and then saves until it can read a line."""
     command = [sys.executable, "-m", "lab.process.launch", "toy"]
-    code = f"import subprocess, sys; sys.exit(subprocess.run({command}).returncode)"
+    run = f"import subprocess, sys; status = subprocess.run({command}, cwd={str(stage.folder)!r}).returncode"
     return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=stage.folder,
-        env=stage.environment,
+        [sys.executable, "-c", f"{run}; print('saving', flush=True); sys.stdin.readline(); sys.exit(status)", name],
+        cwd=stage.folder / folder,
+        env=stage.environment | {"PYTHONPATH": str(stage.folder)},
         text=True,
+        bufsize=1,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
 
 
-def test_a_second_run_is_refused_and_the_first_goes_on(stage: ToyStage) -> None:
+def is_refused(second: subprocess.Popen, first: subprocess.Popen) -> bool:
+    """Whether a run is refused beside another; it ends either way."""
+    printed, _ = second.communicate("\n\n")
+    if f"another run is at work in this workspace (process {first.pid})" not in printed:
+        return False
+    assert "`dvc exp run --temp` or `--queue`" in printed
+    assert "working" not in printed
+    assert second.returncode == 1
+    return True
+
+
+def test_a_second_run_is_refused_until_the_first_has_ended(stage: ToyStage) -> None:
     stage.write(*WORKING)
     first = start_dvc(stage)
     assert first.stdout.readline() == "working\n"
-    for _ in range(2):
-        second = start_dvc(stage)
-        printed, _ = second.communicate()
-        assert f"another run is at work in this workspace (process {first.pid})" in printed
-        assert "`dvc exp run --temp` or `--queue`" in printed
-        assert "working" not in printed
-        assert second.returncode == 1
-    assert first.communicate("\n")[0] == "to the end\n"
+    assert is_refused(start_dvc(stage), first)
+    assert is_refused(start_dvc(stage), first), "the first one's lock is still its own"
+    first.stdin.write("\n")
+    assert first.stdout.readline() == "to the end\n"
+    assert first.stdout.readline() == "saving\n"
+    assert is_refused(start_dvc(stage), first), "between two stages there is none to be seen"
+    first.communicate("\n")
     assert first.returncode == 0
-    assert start_dvc(stage).communicate("\n")[0] == "working\nto the end\n", "it is over"
+    assert not is_refused(start_dvc(stage), first)
+
+
+def test_a_stage_that_no_dvc_runs_is_no_run(stage: ToyStage) -> None:
+    del stage.environment["DVC_STAGE"]
+    other = start_dvc(stage)
+    assert other.stdout.readline() == "saving\n"
+    (stage.folder / "params.yaml").write_text("seed: 2\n")
+    stage.environment["DVC_STAGE"] = "toy"
+    assert not is_refused(start_dvc(stage), other)
+    assert (stage.folder / "params.yaml").read_text() == "seed: 2\n"
+    other.communicate("\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a stage ends with its parent on Linux alone")
@@ -65,7 +91,7 @@ def test_a_run_waits_for_a_stage_whose_run_was_killed(stage: ToyStage) -> None:
     following = start_dvc(stage)
     assert following.stdout.readline() == "an earlier stage of this workspace is stopping: waiting for its end\n"
     assert killed.communicate("\n")[0] == "to the end\n"
-    assert following.communicate()[0] == "the next\n"
+    assert following.communicate("\n")[0] == "the next\nsaving\n"
     assert following.returncode == 0
 
 
@@ -113,11 +139,58 @@ def test_a_stage_that_was_killed_holds_no_lock(stage: ToyStage, number: signal.S
     first = start_dvc(stage)
     assert first.stdout.readline() == "working\n"
     psutil.Process(first.pid).children()[0].send_signal(number)
-    first.wait()
-    assert start_dvc(stage).communicate("\n")[0] == "working\nto the end\n"
+    first.communicate("\n")
+    assert stage.run("print('the next')").endswith("the next\n")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "0", "9" * 30])
+def test_a_lock_file_of_nonsense_is_passed(stage: ToyStage, content: str) -> None:
+    (stage.folder / ".dvc/tmp").mkdir()
+    (stage.folder / workspace.LOCK).write_text(content)
+    assert stage.run("print('ran')") == "ran\n"
 
 
 def test_a_folder_without_dvc_is_no_workspace(stage: ToyStage) -> None:
     (stage.folder / ".dvc").rmdir()
     assert stage.run("print('ran')") == "ran\n"
     assert not (stage.folder / ".dvc").exists()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a Git repository and workspace of DVC, at a commit that DVC has checked out."""
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path("params.yaml").write_text("seed: 1\n")
+    author = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    git("init", "--quiet")
+    git(*author, "commit", "--quiet", "--allow-empty", "--message", "start")
+    git("checkout", "--quiet", "--detach")
+    for key, value in (("STAGE", "toy"), ("EXP_NAME", "first"), ("EXP_BASELINE_REV", git("rev-parse", "HEAD"))):
+        monkeypatch.setenv(f"DVC_{key}", value)
+    return tmp_path
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], text=True, stdout=subprocess.PIPE).stdout.strip()
+
+
+def test_the_commit_that_an_experiment_starts_from_is_known_to_its_end(folder: Path) -> None:
+    workspace.enter()
+    git("update-ref", "-d", BASELINE)  # as a second `dvc exp run` does when it is refused
+    workspace.restore()
+    assert git("rev-parse", BASELINE) == git("rev-parse", "HEAD")
+
+
+def test_an_experiment_is_never_saved_to_a_branch(folder: Path) -> None:
+    git("checkout", "--quiet", "-b", "main")
+    workspace.enter()
+    assert git("for-each-ref", BASELINE) == ""
+
+
+def test_params_that_stay_are_not_touched(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    os.utime("params.yaml", (0, 0))
+    workspace.enter()
+    workspace.restore()
+    assert Path("params.yaml").stat().st_mtime == 0
+    assert capsys.readouterr().err == ""

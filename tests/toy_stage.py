@@ -14,6 +14,12 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
+BEFORE_MAIN = """
+import os, signal, sys, time
+from lab.errors import *
+# What the stage was forked from: its parent is a copy of that.
+origin = "warm process" if "--keep-warm" in open(f"/proc/{os.getppid()}/cmdline").read() else "caller"
+"""
 
 
 class ToyStage:
@@ -48,7 +54,7 @@ class ToyStage:
         """Have the stage consist of these lines."""
         body = "".join(f"    {line}\n" for line in lines or ["pass"])
         part = self.folder / "stages/part"
-        part.write_text(f"import os, signal, sys, time\nfrom lab.errors import *\ndef main(host, *arguments):\n{body}")
+        part.write_text(f"{BEFORE_MAIN}def main(host, *arguments):\n{body}")
         part.replace(self.folder / "stages/toy.py")  # never half written: an earlier stage may be about to read it
 
     def start(self, *lines: str, arguments: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
@@ -87,7 +93,7 @@ class ToyStage:
         processes = {}
         for process in psutil.process_iter():
             try:
-                if "--keep-warm" in (command := process.cmdline()) and str(self.folder) in command[-1]:
+                if "--keep-warm" in (command := process.cmdline()) and str(self.folder) in command[-2]:
                     processes[process.pid] = process.ppid()
             except psutil.Error:
                 continue

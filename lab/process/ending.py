@@ -23,6 +23,10 @@ LACK_OF_MEMORY = (
     "out of memory",
     "ALLOC_FAILED",
 )
+KILLED = (
+    "the stage was killed (SIGKILL), by somebody or by the system for want of memory: then choose a smaller "
+    "training.batch_size or width of the protocol; finished cycles are kept"
+)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -39,6 +43,7 @@ def status_of(main: Callable[[], None], cycle: str | None = None) -> int:
     Returns:
         The status to exit with: 0, 1 after an error, 128 + the number of the signal that stopped it.
     """
+    message: str | None
     try:
         main()
         return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 from lab.report.claims import Data
 from lab.report.statistics import FEWEST_SEEDS
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lab.report import style
 from lab.report.statistics import (
     Estimate,
     Measure,
@@ -27,9 +28,10 @@ from lab.report.statistics import (
     mean_accuracy,
     widened,
 )
+from lab.report.style import words
 
 BUDGET = 10_000
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = tuple(style.OPTIMIZERS)
 ADAPTIVE = OPTIMIZERS[1:]
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 
@@ -104,13 +106,13 @@ class Data(NamedTuple):
 
     def greater(self, group: str, other: str, measure: Measure, text: str) -> Part:
         """The claim that a measure of one group is greater than that of another, paired by seed."""
-        if not self.has(group, other):
-            missing = ", ".join(name for name in (group, other) if not self.has(name))
-            return Part(f"{group} − {other}, {text}: {missing} is no arm of this study", None)
+        text = f"{words(group)} − {words(other)} ({text})"
+        if missing := [words(name) for name in (group, other) if not self.has(name)]:
+            return Part(f"{text}: {', '.join(missing)} is no arm of this study", None)
         found = difference(self.tidy, group, other, measure)
         if not found.seeds:
-            return Part(f"{group} − {other}, {text}: no such cycle in this study", None)
-        return Part(f"{group} − {other}, {text}", found, above=0)
+            return Part(f"{text}: no such cycle in this study", None)
+        return Part(text, found, above=0)
 
     def alike(self, group: str, other: str, measure: Measure, text: str) -> Part:
         """The claim that two groups differ by less than ``PARITY``, paired by seed."""
@@ -118,13 +120,13 @@ class Data(NamedTuple):
 
     def between(self, group: str, measure: Measure, text: str, low: float | None, high: float | None) -> Part:
         """The claim that a group's measure lies in a range that the paper states; for its own scale alone."""
-        bounds = f"{text}, stated {_range(low, high)}"
+        text = f"{words(group)} ({text}), stated {_range(low, high)}"
         if not self.has(group):
-            return Part(f"{group}, {bounds}: no arm of this study", None)
+            return Part(f"{text}: no arm of this study", None)
         found = estimate(by_seed(self.tidy, group, measure).dropna())
         if not self.is_at_paper_scale:
-            return Part(f"{group}, {bounds}: not at the paper's scale", found)
-        return Part(f"{group}, {bounds}", found, low, high)
+            return Part(f"{text}: not at the paper's scale", found)
+        return Part(text, found, low, high)
 
 
 def is_judged(part: Part) -> bool:
@@ -142,6 +144,7 @@ def judge(part: Part, parts: int = 1) -> Verdict:
     if not is_judged(part):
         return Verdict.UNDECIDED
     found, above, below = part.found, part.above, part.below
+    assert found is not None and found.low is not None and found.high is not None, "is_judged"
     low, high = widened(found, parts)
     if (above is not None and high < above) or (below is not None and low > below):
         return Verdict.CONTRADICTED
@@ -163,13 +166,21 @@ def _range(low: float | None, high: float | None) -> str:
     return f"{low:.1%} to {high:.1%}".replace(".0%", "%")
 
 
-EARLY, END = "mean of the first three tenths", "at the end"
+EARLY, FIRST, END = "mean of the first three tenths", "at the first tenth", "at the end"
+AREA = "area under the budget curve"
 SGD_50 = "resnet50-sgd"
 
 
-def _ordered(*pairs: tuple[str, str], low: int, high: int, text: str) -> Callable[[Data], list[Part]]:
-    """That of each pair the first is ahead, in mean accuracy from low to high labels."""
-    return lambda data: [data.greater(one, two, data.accuracy_at(low, high), text) for one, two in pairs]
+def _greater(
+    pairs: list[tuple[str, str]], measure: Measure | tuple[int, int], text: str
+) -> Callable[[Data], list[Part]]:
+    """That of each pair the first is ahead. measure: or the labels, from and to, of a mean accuracy."""
+
+    def parts(data: Data) -> list[Part]:
+        found = data.accuracy_at(*measure) if isinstance(measure, tuple) else measure
+        return [data.greater(one, two, found, text) for one, two in pairs]
+
+    return parts
 
 
 def _stated(
@@ -191,38 +202,17 @@ def _arms(arch: str, *optimizers: str) -> list[str]:
     return [f"{arch}-{optim}" for optim in optimizers]
 
 
-def _resnet34_parity(data: Data) -> list[Part]:
-    return [data.alike("resnet34-sgd", "resnet34-adam", final_accuracy, f"{END}, by less than one point")]
-
-
-def _resnet34_rmsprop(data: Data) -> list[Part]:
-    return [data.greater("resnet34-adam", "resnet34-rmsprop", area, "area under the budget curve")]
-
-
-def _steepest(data: Data) -> list[Part]:
-    def gain(run: pd.DataFrame) -> float:
-        return run["accuracy"].iloc[-1] - run["accuracy"].iloc[0]
-
-    return [
-        data.greater(SGD_50, other, gain, "gain from first to last cycle") for other in _arms("resnet50", *ADAPTIVE)
-    ]
+def _at_end(*pairs: tuple[str, str]) -> Callable[[Data], list[Part]]:
+    return _greater(list(pairs), (BUDGET, BUDGET), END)
 
 
 def _cross_over(arch: str) -> Callable[[Data], list[Part]]:
-    early = _ordered(*_pairs(_arms(arch, "adam", "adamw"), _arms(arch, "sgd")), low=1000, high=3000, text=EARLY)
-    late = _ordered(*_pairs(_arms(arch, "sgd"), _arms(arch, "adam", "adamw")), low=BUDGET, high=BUDGET, text=END)
-    return _all(early, late)
+    sgd, adaptive = _arms(arch, "sgd"), _arms(arch, "adam", "adamw")
+    return _all(_greater(_pairs(adaptive, sgd), (1000, 3000), EARLY), _at_end(*_pairs(sgd, adaptive)))
 
 
-def _beats_random(arch: str) -> Callable[[Data], list[Part]]:
-    return lambda data: [
-        data.greater(group, f"{group}-random", area, "area under the budget curve")
-        for group in _arms(arch, *OPTIMIZERS)
-    ]
-
-
-def _at_end(*pairs: tuple[str, str]) -> Callable[[Data], list[Part]]:
-    return _ordered(*pairs, low=BUDGET, high=BUDGET, text=END)
+def _gain(run: pd.DataFrame) -> float:
+    return run["accuracy"].iloc[-1] - run["accuracy"].iloc[0]
 
 
 CLAIMS = [
@@ -231,7 +221,7 @@ CLAIMS = [
         "6.1",
         "Adaptive optimizers, particularly Adam, demonstrate superior performance during the initial “cold start” "
         "phases (1,000 to 3,000 samples)",
-        _ordered(("resnet18-adam", "resnet18-sgd"), low=1000, high=3000, text=EARLY),
+        _greater([("resnet18-adam", "resnet18-sgd")], (1000, 3000), EARLY),
     ),
     Claim(
         "ResNet-18: 77 against 69 %",
@@ -264,24 +254,23 @@ CLAIMS = [
         "ResNet-34: Adam and AdamW lead in the first half",
         "6.2",
         "Adam and AdamW maintain a lead in sample efficiency during the first half of the experiment",
-        _ordered(
-            *_pairs(_arms("resnet34", "adam", "adamw"), _arms("resnet34", "sgd", "rmsprop")),
-            low=1000,
-            high=5000,
-            text="mean of the first half",
+        _greater(
+            _pairs(_arms("resnet34", "adam", "adamw"), _arms("resnet34", "sgd", "rmsprop")),
+            (1000, 5000),
+            "mean of the first half",
         ),
     ),
     Claim(
         "ResNet-34: RMSProp is slower",
         "6.2",
         "RMSProp shows a slower learning curve compared to Adam",
-        _resnet34_rmsprop,
+        _greater([("resnet34-adam", "resnet34-rmsprop")], area, AREA),
     ),
     Claim(
         "ResNet-34: SGD and Adam end alike",
         "6.2",
         "By the 10,000 sample mark, SGD and Adam achieve near parity",
-        _resnet34_parity,
+        lambda data: [data.alike("resnet34-sgd", "resnet34-adam", final_accuracy, f"{END}, by less than one point")],
     ),
     Claim(
         "ResNet-34: at 89.5 %",
@@ -293,7 +282,7 @@ CLAIMS = [
         "ResNet-50: SGD starts lowest",
         "6.3, 7",
         "SGD started with the lowest accuracy",
-        _ordered(*_pairs(_arms("resnet50", *ADAPTIVE), [SGD_50]), low=1000, high=1000, text="at the first tenth"),
+        _greater(_pairs(_arms("resnet50", *ADAPTIVE), [SGD_50]), (1000, 1000), FIRST),
     ),
     Claim(
         "ResNet-50: below 70 % against 75 %",
@@ -301,18 +290,21 @@ CLAIMS = [
         "At the initial 1,000 sample mark, SGD performs poorly (< 70% accuracy) … "
         "In contrast, Adam starts strong at ≈ 75%",
         _all(
-            _stated([SGD_50], (1000, 1000), "at the first tenth", None, 0.70),
-            _stated(["resnet50-adam"], (1000, 1000), "at the first tenth", 0.75 - ABOUT, 0.75 + ABOUT),
+            _stated([SGD_50], (1000, 1000), FIRST, None, 0.70),
+            _stated(["resnet50-adam"], (1000, 1000), FIRST, 0.75 - ABOUT, 0.75 + ABOUT),
         ),
     ),
     Claim(
-        "ResNet-50: SGD learns steepest", "6.3", "ResNet-50 with SGD exhibits the steepest learning curve", _steepest
+        "ResNet-50: SGD learns steepest",
+        "6.3",
+        "ResNet-50 with SGD exhibits the steepest learning curve",
+        _greater(_pairs([SGD_50], _arms("resnet50", *ADAPTIVE)), _gain, "gain from first to last cycle"),
     ),
     Claim(
         "ResNet-50: SGD overtakes",
         "6.3",
         "eventually overtaking all other optimizers by the 6,000-sample mark",
-        _ordered(*_pairs([SGD_50], _arms("resnet50", *ADAPTIVE)), low=6000, high=6000, text="at six tenths"),
+        _greater(_pairs([SGD_50], _arms("resnet50", *ADAPTIVE)), (6000, 6000), "at six tenths"),
     ),
     Claim(
         "ResNet-50 with SGD ends highest of all",
@@ -328,7 +320,7 @@ CLAIMS = [
     ),
     *(
         Claim(
-            f"Cross-over, {arch}",
+            f"Cross-over, {words(arch)}",
             "7",
             "adaptive optimizers (Adam, AdamW) are significantly more sample-efficient in the early, low-data regimes, "
             "while SGD with momentum provides superior generalization as the labeled dataset grows",
@@ -344,10 +336,10 @@ CLAIMS = [
     ),
     *(
         Claim(
-            f"Loss prediction beats random, {arch}",
+            f"Loss prediction beats random, {words(arch)}",
             "4.5; assumed there, not tested",
             "under the assumption that high loss samples are the most informative for the current model state",
-            _beats_random(arch),
+            _greater([(group, f"{group}-random") for group in _arms(arch, *OPTIMIZERS)], area, AREA),
         )
         for arch in ARCHITECTURES
     ),
@@ -355,27 +347,19 @@ CLAIMS = [
 
 
 def verdicts(tidy: pd.DataFrame) -> pd.DataFrame:
-    """A row a part of a claim: claim, source, sentence, verdict of the claim, and the part's own figures."""
+    """A row a part of a claim: claim, source, sentence, verdict of the claim, and the part's own figures.
+
+    is_judged: whether the part has an interval and a bound. A claim without such a part is not tested.
+    """
     data = Data(tidy)
     rows = []
     for claim in CLAIMS:
         parts = claim.parts(data)
-        count = sum(is_judged(part) for part in parts)
+        count = sum(map(is_judged, parts))
         judged = [judge(part, count) for part in parts]
         for part, verdict in zip(parts, judged, strict=True):
             found = part.found or Estimate(float("nan"), 0)
-            rows.append(
-                {
-                    "claim": claim.name,
-                    "source": claim.source,
-                    "sentence": claim.sentence,
-                    "verdict": verdict_of(judged),
-                    "measured": part.text,
-                    "mean": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "seeds": found.seeds,
-                    "part": verdict,
-                }
-            )
+            about = {"claim": claim.name, "source": claim.source, "sentence": claim.sentence}
+            about |= {"verdict": verdict_of(judged), "measured": part.text}
+            rows.append(about | found._asdict() | {"part": verdict, "is_judged": is_judged(part)})
     return pd.DataFrame(rows)

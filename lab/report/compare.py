@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentParser
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def main() -> None:
     summaries = {name: pd.Series(json.loads(_read("metrics/summary.json", name)), dtype=object) for name in names}
     print("\nSummary, after the last cycle\n")
     print(pd.DataFrame(summaries).rename(index=lambda name: name.replace("_", " ")).map(_round).to_string())
-    print(f"\n{seen(curves, references, [params['dataset'] for params in chosen.values()])}")
+    print("", *seen(curves, references, [params["dataset"] for params in chosen.values()]), sep="\n")
     for line in differing_environments(curves):
         print(f"warning: {line}")
     lines = [curve.assign(run=name, optim=chosen[name]["optim"]) for name, curve in curves.items()]
@@ -65,8 +66,8 @@ def differing_environments(curves: dict[str, pd.DataFrame]) -> list[str]:
     return lines
 
 
-def seen(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame], datasets: list[str]) -> str:
-    """What the numbers show, and what they do not.
+def seen(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame], datasets: list[str]) -> list[str]:
+    """What the numbers show and what they do not, a line each.
 
     Args:
         curves: columns labels and accuracy of each run, by its name.
@@ -76,38 +77,37 @@ def seen(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame], d
     accuracies = {name: curve.set_index("labels")["accuracy"] for name, curve in curves.items()}
     common = set.intersection(*(set(accuracy.index) for accuracy in accuracies.values()))
     if not common:
-        return "The runs have no number of labels in common: they cannot be compared."
+        return ["The runs have no number of labels in common: they cannot be compared."]
     labels = max(common)
     final = pd.Series({name: accuracy[labels] for name, accuracy in accuracies.items()})
     final = final.sort_values(ascending=False, kind="stable")
     (first, best), *rest = final.items()
-    text = f"At {labels:,} labels {first} reaches {best:.1%}"
     if rest:
-        second, accuracy = rest[0]
+        (second, accuracy), *_ = rest
         points = 100 * (best - accuracy)
         ahead = f"is {points:.1f} points ahead of" if points >= 0.05 else "is level with"
-        text = f"At {labels:,} labels {first} {ahead} {second} ({best:.1%}, {accuracy:.1%})"
-    text += "."
+        lines = [f"At {labels:,} labels {first} {ahead} {second} ({best:.1%}, {accuracy:.1%})."]
+    else:
+        lines = [f"At {labels:,} labels {first} reaches {best:.1%}."]
     for name, reference in references.items():
-        at_end = reference.set_index("labels")["accuracy"][labels]
-        side = "above" if final[name] > at_end else "not above"
-        text += f" {name} is {side} a logistic regression on its labels ({at_end:.1%})."
+        other = reference.set_index("labels")["accuracy"][labels]
+        points, side = 100 * abs(final[name] - other), "above" if final[name] > other else "below"
+        lines.append(f"{name} is {points:.1f} points {side} a logistic regression on its labels ({other:.1%}).")
     if rest:
-        text += " Each is one run with one seed, so this does not show which is better: a study repeats it over seeds."
+        lines.append(
+            "Each is one run with one seed. This does not show which is better: a study repeats it over seeds."
+        )
     if "digits" in datasets:
-        text += " Digits say nothing about CIFAR-10."
-    return text
+        lines.append("Digits say nothing about CIFAR-10.")
+    return lines
 
 
 def _table(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame]) -> str:
-    columns = {"network": curves, REFERENCE: references} if references else {"": curves}
-    table = pd.DataFrame(
-        {
-            (kind, name): curve.set_index("labels")["accuracy"].map("{:.1%}".format)
-            for kind, some in columns.items()
-            for name, curve in some.items()
-        }
-    )
+    parts = [
+        pd.DataFrame({name: curve.set_index("labels")["accuracy"].map("{:.1%}".format) for name, curve in some.items()})
+        for some in (curves, references)
+    ]
+    table = pd.concat(parts, axis=1, keys=["network", REFERENCE]) if references else parts[0]
     # A dash where a run has no such cycle.
     return table.sort_index().fillna("–").rename_axis(index=None).to_string()
 
@@ -119,9 +119,9 @@ def _references(curves: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     found = {}
     for name, curve in curves.items():
         try:
-            accuracies = reference.of_run(lambda path, name=name: _read(path, name), curve["cycle"])
+            accuracies = reference.of_run(partial(_read, revision=name), curve["cycle"])
         except BadInput as error:
-            print(f"no {REFERENCE} on the labels of {name}: {error}")
+            print(f"No {REFERENCE} for {name}, whose data are not in the cache here: {error}")
         else:
             found[name] = curve[["labels"]].assign(accuracy=accuracies)
     return found

@@ -19,7 +19,7 @@ from lab.report import style
 
 BUDGET_LABEL = "labelled images"
 MOST_TICKS = 6
-DASHES = ["", (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1)]
+DASHES: list[str | tuple[float, ...]] = ["", (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1)]
 
 
 class Look(NamedTuple):
@@ -41,9 +41,10 @@ def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: 
         label: of the vertical axis.
     """
     set_theme()
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
     palette = style.colours(curves["optim"].dropna())
-    looks, drawn = {}, []
+    looks: dict[str, Look] = {}
+    drawn: list[str] = []
     for run, optim in curves.drop_duplicates("run")[["run", "optim"]].to_numpy():
         # Runs with the same optimizer differ in their dashes.
         looks[run] = REFERENCE if pd.isna(optim) else Look(palette[optim], DASHES[drawn.count(optim) % len(DASHES)])
@@ -83,6 +84,8 @@ def draw_lines(
         where each line ends, for ``label_ends``: columns x, y and colour, by the name of the line.
     """
     table = table.dropna(subset=y)
+    if table.empty:
+        return pd.DataFrame(columns=["x", "y", "colour"])
     sns.lineplot(
         table,
         x=x,
@@ -107,7 +110,8 @@ def label_ends(axes: plt.Axes, ends: pd.DataFrame) -> None:
     size = 0.85 * plt.rcParams["font.size"]
     # The least moves that keep the names a line of text apart.
     gaps = 1.2 * size * axes.figure.dpi / 72 / axes.bbox.height * np.arange(len(ends))
-    heights = axes.transAxes.inverted().transform(axes.transData.transform(ends[["x", "y"]]))[:, 1]
+    low, high = axes.get_ylim()
+    heights = (ends["y"].to_numpy(float) - low) / (high - low)
     places = isotonic_regression(heights - gaps).x + gaps if len(ends) else []
     for (name, end), place in zip(ends.iterrows(), places, strict=True):
         thread = {"arrowstyle": "-", "color": end["colour"], "linewidth": 0.6, "linestyle": ":", "shrinkA": 0}

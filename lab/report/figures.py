@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from lab.report import style
 from lab.report.claims import Data
@@ -20,6 +20,7 @@ from lab.report.style import words
 USUAL = "loss_prediction"
 MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
+CLASSES = {"cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]}
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
 # What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
@@ -88,60 +89,51 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     table = table.dropna(subset=[chart.x, chart.y])
     if table.empty:
         return None
-    seeds = table.groupby("group")["seed"].nunique()
-    counts = f"{seeds.min()} seeds" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()} seeds"
-    note = [f"Protocol {table['protocol'].iloc[0]}, {counts}; a line is a run."]
-    options = {"units": "seed", "estimator": None}
-    if seeds.min() >= FEWEST_SEEDS and chart.x == "labels":
-        options = {"errorbar": "sd", "err_kws": {"alpha": 0.12, "linewidth": 0}}
-        note = [note[0].replace("a run", "their mean, a band one standard deviation")]
-    elif seeds.min() >= FEWEST_SEEDS:
-        # Seeds differ in seconds: a point is the mean of both.
-        keys = ["arch", "optim", "variant", "group", "cycle"]
-        table = table.groupby(keys, observed=True)[[chart.x, chart.y]].mean().reset_index().assign(seed="mean")
-        note = [note[0].replace("a run", "their mean")]
-
+    protocol, seeds = table["protocol"].iloc[0], table.groupby("group")["seed"].nunique()
+    counts = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    options: dict[str, object] = {"units": "seed", "estimator": None}
+    drawn = f"Lines: single runs, {counts} seeds."
+    if seeds.min() >= FEWEST_SEEDS:
+        drawn = f"Lines: means of {counts} seeds."
+        if chart.x == "labels":
+            options = {"errorbar": "sd", "err_kws": {"alpha": 0.12, "linewidth": 0}}
+            drawn += " Bands: one standard deviation."
+        else:
+            # Seeds differ in seconds: a point is the mean of both.
+            keys = ["arch", "optim", "strategy", "variant", "group", "cycle"]
+            table = table.groupby(keys, observed=True)[[chart.x, chart.y]].mean().reset_index().assign(seed="mean")
     panels = _panels(table)
-    columns = min(len(panels), MOST_COLUMNS if table["arch"].nunique() == 1 else table["arch"].nunique())
-    rows = -(len(panels) // -columns)
-    size = (0.5 + 4.6 * columns, 1 + 3.3 * rows)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    ends = {}
-    for axes, (title, part) in zip(grid.flat, panels.items(), strict=False):
-        arch = part["arch"].iloc[0]
-        others = table[(table["arch"] == arch) & ~table["group"].isin(part["group"])]
+    archs = table["arch"].nunique()
+    figure, grid = _grid(len(panels), min(len(panels), archs if archs > 1 else MOST_COLUMNS))
+    ends = []
+    for axes, (title, part) in zip(grid, panels.items(), strict=True):
+        others = table[table["arch"].isin(part["arch"]) & ~table["group"].isin(part["group"])]
         for _, other in others.groupby(["group", "seed"] if "units" in options else "group"):
             axes.plot(*other.groupby("cycle")[[chart.x, chart.y]].mean().T.to_numpy(), color="0.85", linewidth=1)
-        part, looks = _lines(part)
-        found = [draw_lines(axes, part, chart.x, chart.y, looks, **options)]
-        if public is not None and arch in set(public["arch"]):
-            found.append(_draw_public(axes, public[public["arch"] == arch]))
-            _draw_stated(axes, arch)
-        ends[axes] = pd.concat(found)
+        ends.append(draw_lines(axes, part, chart.x, chart.y, _looks(part), **options))
+        if public is not None:
+            ends[-1] = pd.concat([ends[-1], _draw_published(axes, part, public)])
         if chart.chance is not None:
             axes.axhline(chart.chance, color="black", linewidth=1)
         axes.set(title=title, xlabel=chart.x_label, ylabel=chart.y_label)
-        axes.tick_params(labelbottom=True)
         if chart.x == "labels":
             show_budget(axes, table["labels"])
         else:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if chart.y != "loss_spearman":
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    for axes, lines in ends.items():
+    # Only now are the limits final, which the panels share.
+    for axes, lines in zip(grid, ends, strict=True):
         label_ends(axes, lines)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-    if len(panels) > table["arch"].nunique():
-        note.append("Grey: the lines of the other panels.")
+    notes = [f"Protocol {protocol}. {drawn}"]
+    if len(panels) > archs:
+        notes.append("Grey: the lines of the other panels.")
     if chart.chance is not None:
-        note.append("Black: chance.")
+        notes.append("Black: chance.")
     if public is not None:
-        note.append("Stars: the paper's text. Dashed grey: public curves.")
+        notes.append("Stars: the paper's text. Dashed grey: public curves.")
     figure.suptitle(chart.title)
-    figure.supxlabel(" ".join(note), size="small", color="0.4")
+    figure.supxlabel(" ".join(notes), size="small", color="0.4")
     return figure
 
 
@@ -157,8 +149,10 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     means = runs.groupby("group", sort=False)["area"].mean()
     axes.scatter(means, range(len(means)), marker="|", s=200, color="black", zorder=3)
     axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", xlabel="mean accuracy", ylabel="")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    axes.margins(x=0.06)
+    axes.margins(0.06)
+    axes.set_ylim(len(means) - 0.5, -0.5)
     return figure
 
 
@@ -173,6 +167,7 @@ def classes(tidy: pd.DataFrame) -> Figure | None:
     if not counts:
         return None
     shares = pd.DataFrame({group: count / max(count.sum(), 1) for group, count in counts.items()}).T
+    shares = shares.rename(columns=dict(enumerate(CLASSES.get(tidy["dataset"].iloc[0], []))))
     balanced = 1 / shares.shape[1]
     title = f"Classes of the acquired images (balanced: {balanced:.0%})"
     return _matrix({title: shares}, "class", cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)
@@ -186,7 +181,7 @@ def win_matrix(tidy: pd.DataFrame) -> Figure | None:
         if np.nansum(table) > 0:
             short = {group: words(group).removeprefix(f"{words(arch)} ") for group in table}
             panels[words(arch)] = table.rename(index=short, columns=short).replace(0, np.nan)
-    title = "Share of cycles in which the row is better than the column, p < 0.05, paired by seed"
+    title = "Share of cycles in which the row is better\nthan the column, p < 0.05, paired by seed"
     return _matrix(panels, "", title, cmap="Greens", vmin=0, vmax=1) if panels else None
 
 
@@ -219,40 +214,51 @@ def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each panel, by its title."""
+    """The rows of each panel by its title, with line: a name for what the title does not say."""
     keys = ["arch"]
     if _most_lines(table, keys) > MOST_LINES:
         # the fewest panels that are not too full
         parts = sorted(("variant", "optim"), key=lambda key: table[key].nunique())
         keys = [next((key for key in parts if _most_lines(table, ["arch", key]) <= MOST_LINES), parts[-1]), "arch"]
-    groups = table.groupby(keys, observed=True)
-    return {", ".join(words(name) for name in reversed(names)): rows for names, rows in groups}
+    said = [key for key in ("optim", "variant") if key not in keys and (key == "optim" or table[key].nunique() > 1)]
+    lines = [", ".join(map(words, names)) for names in table[said or ["optim"]].to_numpy()]
+    panels = table.assign(line=lines).groupby(keys, observed=True)
+    return {", ".join(words(name) for name in reversed(names)): rows for names, rows in panels}
 
 
 def _most_lines(table: pd.DataFrame, keys: list[str]) -> int:
     return table.groupby(keys, observed=True)["group"].nunique().max()
 
 
-def _lines(part: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
-    """The rows of a panel with line, a name that says what differs in the panel; and the look of each line."""
-    said = [key for key in ("optim", "variant") if part[key].nunique() > 1] or ["optim"]
-    part = part.assign(line=[", ".join(map(words, names)) for names in part[said].to_numpy()])
-    palette = style.colours(part["optim"])
-    variants = list(part["variant"].cat.remove_unused_categories().cat.categories)
-    looks = {
+def _looks(part: pd.DataFrame) -> dict[str, Look]:
+    """The look of each line of a panel: an optimizer has its colour, a strategy its dashes."""
+    palette = style.colours(part["optim"].cat.categories)
+    variants = sorted(set(part["variant"]), key=list(part["variant"].cat.categories).index)
+    return {
         line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)])
         for line, optim, variant in part.drop_duplicates("line")[["line", "optim", "variant"]].to_numpy()
     }
-    return part, looks
 
 
-def _draw_public(axes: plt.Axes, curves: pd.DataFrame) -> pd.DataFrame:
-    curves = curves.assign(line=curves["source"] + ", " + curves["method"].map(words))
-    looks = dict.fromkeys(curves["line"], REFERENCE)
-    return draw_lines(axes, curves, "labels", "accuracy", looks, linewidth=0.8, markersize=2)
+def _grid(count: int, columns: int) -> tuple[Figure, list[plt.Axes]]:
+    """So many panels with the same axes."""
+    rows = -(count // -columns)
+    size = (0.5 + 4.6 * columns, 1 + 3.3 * rows)
+    shared = {"sharex": True, "sharey": True}
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for axes in grid.flat[:count]:
+        axes.tick_params(labelbottom=True)
+    return figure, list(grid.flat[:count])
 
 
-def _draw_stated(axes: plt.Axes, arch: str) -> None:
+def _draw_published(axes: plt.Axes, part: pd.DataFrame, public: pd.DataFrame) -> pd.DataFrame:
+    """Public curves of the architecture and strategies of a panel, and what the paper's text states of it.
+
+    Returns:
+        the ends of the curves.
+    """
     look = {
         "marker": "*",
         "markersize": 13,
@@ -261,8 +267,13 @@ def _draw_stated(axes: plt.Axes, arch: str) -> None:
         "zorder": 5,
         "clip_on": False,
     }
-    for _, optim, first, last, accuracy in (mark for mark in STATED if mark[0] == arch):
-        axes.plot([first, last], [accuracy, accuracy], color=style.OPTIMIZERS[optim], **look)
+    for arch, optim, first, last, accuracy in STATED:
+        if arch in set(part["arch"]) and USUAL in set(part["strategy"]):
+            axes.plot([first, last], [accuracy, accuracy], color=style.OPTIMIZERS[optim], **look)
+    curves = public[public["arch"].isin(part["arch"]) & public["method"].isin(part["strategy"])]
+    curves = curves.assign(line=curves["source"] + ", " + curves["method"].map(words))
+    looks = dict.fromkeys(curves["line"], REFERENCE)
+    return draw_lines(axes, curves, "labels", "accuracy", looks, linewidth=0.8, markersize=2)
 
 
 def _matrix(panels: dict[str, pd.DataFrame], x_label: str, title: str = "", **options: object) -> Figure:
@@ -275,6 +286,8 @@ def _matrix(panels: dict[str, pd.DataFrame], x_label: str, title: str = "", **op
     for axes, (name, table) in zip(grid[0], panels.items(), strict=True):
         sns.heatmap(table, annot=True, fmt=".0%", cbar=False, ax=axes, linewidths=0.5, **options)
         axes.grid(False)
-        axes.set(title=name, xlabel=x_label, ylabel="")
+        axes.set(title=name, xlabel=x_label, ylabel="", facecolor="0.97")
+        if any(len(f"{column}") > 2 for column in table):
+            axes.set_xticks(axes.get_xticks(), table.columns, rotation=40, ha="right", rotation_mode="anchor")
     figure.suptitle(title)
     return figure

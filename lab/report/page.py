@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 from lab.data.files import replaced, write_text
 from lab.report import anchors, claims, figures
 from lab.report.compare import differing_environments
+from lab.report.figures import SECONDS
 from lab.report.statistics import FEWEST_SEEDS, area, final_accuracy, pairwise, summary, unpaired_seeds
+from lab.report.style import words
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def write(tidy: pd.DataFrame, expected: int, folder: Path) -> None:
-    """Write the whole report of a tidy table.
+    """Write the report of a tidy table.
 
     Args:
-        expected: arms that the study has, seeds included; the report says how many are missing.
+        expected: arms of the study, seeds included; the report says how many are missing.
         folder: where to; files of an earlier report are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,29 +47,29 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    seeds = tidy.groupby("group")["seed"].nunique()
+    tested, untested = ([_claim(rows) for rows in some] for some in _claims(verdicts))
+    compared = {
+        "Area under the budget curve": pairwise(tidy, area),
+        "Accuracy at the end": pairwise(tidy, final_accuracy),
+    }
     return environment.get_template(TEMPLATE.name).render(
         protocol=tidy["protocol"].iloc[0],
+        dataset=tidy["dataset"].iloc[0],
         revision=tidy["revision"].iloc[0],
         arms=tidy["arm"].nunique(),
         expected=expected,
-        seeds=int(seeds.min()),
+        seeds=int(tidy.groupby("group")["seed"].nunique().min()),
         fewest=FEWEST_SEEDS,
         machines=machines(tidy),
         unpaired=unpaired_seeds(tidy),
-        warnings=differing_environments({arm: runs for arm, runs in tidy.groupby("arm", sort=False)}),
+        warnings=differing_environments(dict(list(tidy.groupby("arm", sort=False)))),
         figures={name: _element(svg) for name, svg in drawings.items()},
-        claims=[
-            {"lines": claim_lines(rows), **rows.iloc[0][["claim", "source", "sentence", "verdict"]]}
-            for _, rows in verdicts.groupby("claim", sort=False)
-        ],
+        tested=tested,
+        untested=untested,
         is_at_paper_scale=claims.Data(tidy).is_at_paper_scale,
         summary=_html(summary_table(tidy)),
         costs=_html(cost_table(tidy)),
-        tests={
-            "Area under the budget curve": _html(test_table(pairwise(tidy, area))),
-            "Accuracy at the end": _html(test_table(pairwise(tidy, final_accuracy))),
-        },
+        tests={title: _html(test_table(tests)) for title, tests in compared.items() if len(tests)},
         first_sets=_html(first_sets(tidy)),
         anchors=_html(anchors.read().drop(columns="note").rename(columns=str.capitalize)),
     )
@@ -88,19 +90,36 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
         "| claim (section of the paper) | measured | verdict |",
         "|---|---|---|",
     ]
-    for name, rows in verdicts.groupby("claim", sort=False):
-        first = rows.iloc[0]
-        claim = f"**{name}** ({first['source']}): “{first['sentence']}”"
-        lines.append(f"| {claim} | {'<br>'.join(claim_lines(rows))} | **{first['verdict']}** |")
+    tested, untested = _claims(verdicts)
+    for claim in map(_claim, tested):
+        text = f"**{claim['claim']}** ({claim['source']}): “{claim['sentence']}”"
+        lines.append(f"| {text} | {'<br>'.join(claim['lines'])} | **{claim['verdict']}** |")
+    if untested:
+        lines += ["", "Not tested: " + "; ".join(rows["claim"].iloc[0] for rows in untested) + "."]
     return "\n".join(lines) + "\n"
 
 
 def claim_lines(rows: pd.DataFrame) -> list[str]:
     """The parts of a claim, a line each; those that need what the study does not have are only counted."""
-    lines = [f"{row['measured']}: {interval(row)}, {row['part']}" for _, row in rows.iterrows() if row["seeds"]]
+    lines = [
+        f"{row['measured']}: {interval(row)}, {row['part'] if row['is_judged'] else 'not tested'}"
+        for _, row in rows[rows["seeds"] > 0].iterrows()
+    ]
     if absent := len(rows) - len(lines):
         lines.append(f"{absent} of {len(rows)} figures need arms or cycles that this study does not have")
     return lines
+
+
+def _claims(verdicts: pd.DataFrame) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """The rows of each claim that the study tests, and of each that it does not."""
+    claims = [rows for _, rows in verdicts.groupby("claim", sort=False)]
+    return [rows for rows in claims if rows["is_judged"].any()], [
+        rows for rows in claims if not rows["is_judged"].any()
+    ]
+
+
+def _claim(rows: pd.DataFrame) -> dict:
+    return {"lines": claim_lines(rows), **rows.iloc[0][["claim", "source", "sentence", "verdict"]]}
 
 
 def interval(row: pd.Series) -> str:
@@ -111,7 +130,7 @@ def interval(row: pd.Series) -> str:
         return f"{row['seeds']} seeds, too few"
     if pd.isna(row["low"]):
         return f"{100 * row['mean']:.1f}, the same in all {row['seeds']} seeds"
-    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]".replace("-", "−")
 
 
 def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +139,7 @@ def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
     target = tidy["target_accuracy"].iloc[0]
     return pd.DataFrame(
         {
-            "arm": table["group"],
+            "arm": table["group"].map(words),
             "seeds": table["seeds"],
             "accuracy at the end": _spread(table["final_accuracy"], table["final_accuracy_sd"]),
             "area under the budget curve": _spread(table["area"], table["area_sd"]),
@@ -134,32 +153,37 @@ def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
 
 def cost_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """A row a group: what one run costs, the mean over seeds."""
-    seconds = ["training_seconds", "evaluation_seconds", "query_seconds"]
-    sums = {name: "sum" for name in [*seconds, "training_images"]}
-    runs = tidy.groupby(["group", "seed"], sort=False).agg(
-        {**sums, "peak_memory_mb": "max", "parameters": "max", "flops": "max"}
+    runs = tidy.groupby(["group", "seed"], sort=False)
+    # The sum of a run with a cycle that was restored, and so has no seconds, is not known.
+    runs = (
+        runs[SECONDS]
+        .sum(skipna=False)
+        .join(runs.agg({"training_images": "sum", "peak_memory_mb": "max", "parameters": "max", "flops": "max"}))
     )
     table = runs.groupby("group", sort=False).mean()
-    shown = table[seconds].map("{:,.0f}".format)
-    shown["images trained on"] = table["training_images"].map("{:,.0f}".format)
-    shown["peak memory, MB"] = table["peak_memory_mb"].map("{:,.0f}".format)
-    shown["parameters, millions"] = (table["parameters"] / 1e6).map("{:.2f}".format)
-    shown["MFLOP an image, forward"] = (table["flops"] / 1e6).map("{:,.1f}".format)
-    names = {name: f"seconds of {name.removesuffix('_seconds')}" for name in seconds}
-    return shown.rename(columns=names).rename_axis("arm").reset_index()
+    columns = {
+        **{f"seconds of {name.removesuffix('_seconds')}": (table[name], ",.0f") for name in SECONDS},
+        "images trained on": (table["training_images"], ",.0f"),
+        "peak memory, MB": (table["peak_memory_mb"], ",.0f"),
+        "parameters, millions": (table["parameters"] / 1e6, ".2f"),
+        "MFLOP an image, forward": (table["flops"] / 1e6, ",.1f"),
+    }
+    shown = {name: [_number(value, digits) for value in values] for name, (values, digits) in columns.items()}
+    return pd.DataFrame({"arm": table.index.map(words), **shown})
 
 
 def first_sets(tidy: pd.DataFrame) -> pd.DataFrame:
     """The hash of the first labelled set of every arm: a row a group, a column a seed."""
     table = tidy.drop_duplicates("arm").pivot(index="group", columns="seed", values="first_set")
-    return table.loc[tidy["group"].unique()].rename(columns="seed {}".format).rename_axis("arm").reset_index()
+    table = table.loc[tidy["group"].unique()].rename(index=words, columns="seed {}".format)
+    return table.rename_axis("arm").reset_index()
 
 
 def test_table(tests: pd.DataFrame) -> pd.DataFrame:
     """Paired differences as text, the clearest first."""
     return pd.DataFrame(
         {
-            "difference": tests["group"] + " − " + tests["other"],
+            "difference": tests["group"].map(words) + " − " + tests["other"].map(words),
             "points [95 % interval]": [interval(row) for _, row in tests.iterrows()],
             "p": tests["p"].map("{:.3g}".format),
             "p by Holm": tests["p_holm"].map("{:.3g}".format),
@@ -182,6 +206,10 @@ def _spread(mean: pd.Series, deviation: pd.Series) -> list[str]:
         "–" if np.isnan(two) else f"{100 * one:.1f} ± {100 * two:.1f} %"
         for one, two in zip(mean, deviation, strict=True)
     ]
+
+
+def _number(value: float, digits: str) -> str:
+    return "–" if np.isnan(value) else format(value, digits)
 
 
 def _html(table: pd.DataFrame) -> str:

@@ -11,6 +11,25 @@ import vl_convert
 
 from lab.report import style
 
+# A run has the colour of the optimizer in its name; runs with the same one differ in their dashes.
+SCRIPT = """
+const OPTIMIZERS = COLOURS, OTHERS = MORE, DASHES = [[1, 0], [6, 3], [2, 2]];
+window.vegaEmbed = (target, plot) => {
+  const color = (plot.encoding || {}).color;
+  if (color && color.scale) {
+    const runs = color.scale.domain, others = OTHERS.slice();
+    const names = runs.map(run => run.toLowerCase().split(/[^a-z0-9]+/).find(word => word in OPTIMIZERS));
+    const dashes = names.map((name, at) => DASHES[
+      name ? names.slice(0, at).filter(other => other === name).length % DASHES.length : 0]);
+    color.scale.range = names.map((name, at) => OPTIMIZERS[name] || others.shift() || color.scale.range[at]);
+    color.title = "run";
+    plot.encoding.strokeDash = {field: color.field, title: "run", scale: {domain: runs, range: dashes}};
+    Object.assign(plot, {width: 560, height: 360});
+  }
+  return vegaEmbed(target, plot);
+};
+"""
+
 # DVC puts its plots in place of {plot_divs}; its {scripts} would load Vega from the internet.
 PAGE = """<!DOCTYPE html>
 <html>
@@ -21,27 +40,7 @@ PAGE = """<!DOCTYPE html>
 body { font-family: sans-serif; margin: 2em; }
 </style>
 <script>
-VEGA
-</script>
-<script>
-// A run has the colour of the optimizer in its name; runs with the same one differ in their dashes.
-const OPTIMIZERS = COLOURS, OTHERS = MORE, DASHES = [[1, 0], [6, 3], [2, 2]];
-const embed = vegaEmbed;
-vegaEmbed = (target, plot) => {
-  const color = (plot.encoding || {}).color;
-  if (color && color.scale) {
-    const runs = color.scale.domain, others = OTHERS.slice();
-    const optimizers = runs.map(run => run.toLowerCase().split(/[^a-z0-9]+/).find(word => word in OPTIMIZERS));
-    const dash = optimizers.map((name, at) => name ? optimizers.slice(0, at).filter(other => other === name).length : 0);
-    color.scale.range = optimizers.map((name, at) => OPTIMIZERS[name] || others.shift() || color.scale.range[at]);
-    color.title = "run";
-    plot.encoding.strokeDash = {
-      field: color.field, title: "run", scale: {domain: runs, range: dash.map(count => DASHES[count % DASHES.length])}
-    };
-    Object.assign(plot, {width: 560, height: 360});
-  }
-  return embed(target, plot);
-};
+SCRIPT
 </script>
 </head>
 <body>
@@ -55,9 +54,10 @@ vegaEmbed = (target, plot) => {
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="where to write the page")
-    vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
-    page = PAGE.replace("COLOURS", json.dumps(style.OPTIMIZERS)).replace("MORE", json.dumps(style.OTHERS))
-    parser.parse_args().file.write_text(page.replace("VEGA", vega))
+    file = parser.parse_args().file
+    colours, more = json.dumps(style.OPTIMIZERS), json.dumps(style.OTHERS)
+    script = vl_convert.javascript_bundle(SCRIPT.replace("COLOURS", colours).replace("MORE", more))
+    file.write_text(PAGE.replace("SCRIPT", script.replace("</script", "<\\/script")))
 
 
 if __name__ == "__main__":

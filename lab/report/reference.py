@@ -31,8 +31,11 @@ def accuracies(pools: list[NDArray[np.int64]], train: Split, test: Split) -> lis
     seen = seen @ axes
     found = []
     for pool in pools:
-        model = LogisticRegression(max_iter=1000)
-        model.fit(_pixels(train.images[pool]) @ axes, train.labels[pool])
+        labels = train.labels[pool]
+        if np.ptp(labels) == 0:  # of one class: nothing to separate
+            found.append(float(np.mean(test.labels == labels[0])))
+            continue
+        model = LogisticRegression(max_iter=1000).fit(_pixels(train.images[pool]) @ axes, labels)
         found.append(float(model.score(seen, test.labels)))
     return found
 

@@ -68,6 +68,7 @@ def estimate(values: pd.Series) -> Estimate:
 def widened(found: Estimate, count: int) -> tuple[float, float]:
     """The interval of 1 − 5 % / count (Bonferroni), from that of 95 %."""
     level, wider = (stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / number, found.seeds - 1) for number in (1, count))
+    assert found.low is not None and found.high is not None, "an interval"
     half = (found.high - found.low) / 2 * wider / level
     return found.mean - half, found.mean + half
 

@@ -1,4 +1,4 @@
-"""Show what a study will cost: its image passes at once, then the hours on this machine and on GPUs."""
+"""Show what a study will cost: at once its image passes and the hours on GPUs, then the hours on this machine."""
 
 import csv
 import json
@@ -31,25 +31,25 @@ class Gpu(NamedTuple):
 
 
 def show(arms: list[Arm], jobs: int) -> None:
-    """Print what is known, measure this machine's speed, then print the hours. jobs: arms at once."""
+    """Print what is known, measure this machine's speed, then print the hours here. jobs: arms at once."""
     passes = {arm.name: [sum(counts) for counts in zip(*estimate.passes_of(arm), strict=True)] for arm in arms}
-    rows = [("arm", "labels", "images trained on", "images scored")]
-    rows += [(arm.name, f"{estimate.labels_of(arm)[-1]:,}", *(f"{n:,}" for n in passes[arm.name])) for arm in arms]
-    rows += [("all", "", *(f"{sum(counts):,}" for counts in zip(*passes.values(), strict=True)))]
+    rows = [["arm", "labels", "images trained on", "images scored"]]
+    rows += [[arm.name, f"{estimate.labels_of(arm)[-1]:,}", *(f"{n:,}" for n in passes[arm.name])] for arm in arms]
+    rows += [["all", "", *(f"{sum(counts):,}" for counts in zip(*passes.values(), strict=True))]]
     _print(rows)
+    print(*on_gpus(arms), "", sep="\n", flush=True)
     torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"].split(",")[0]))
     _measure(arms)
     hours = {arm.name: sum(estimate.seconds_of(arm)) / 3600 for arm in arms}
     groups = {arm.group: [other for other in arms if other.group == arm.group] for arm in arms}
-    rows = [("group", "arms", "images/s here", "hours an arm")]
+    rows = [["group", "arms", "images/s here", "hours an arm"]]
     for group, members in groups.items():
         name = members[0].name
         speed = sum(passes[name]) / hours[name] / 3600
-        rows.append((group, str(len(members)), f"{speed:,.0f}", f"{hours[name]:,.2f}"))
+        rows.append([group, str(len(members)), f"{speed:,.0f}", f"{hours[name]:,.2f}"])
     _print(rows)
     total = sum(hours.values())
     print(f"Here, {jobs} at once: about {max(total / jobs, *hours.values()):,.1f} hours, beside DVC's own work")
-    print("\n".join(on_gpus(arms)))
 
 
 def on_gpus(arms: list[Arm]) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _measure(arms: list[Arm]) -> None:
         progress.update()
 
 
-def _print(rows: list[tuple[str, ...]]) -> None:
+def _print(rows: list[list[str]]) -> None:
     """Print rows of a table, the first of which is its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:

@@ -20,7 +20,6 @@ from lab.training.checkpoint import Checkpoint
 from lab.training.prediction import Predictions, predict
 from lab.training.train import Epoch, Recipe, Spent, train
 
-
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -168,9 +168,14 @@ class Steps:
             BadInput: it failed.
         """
         command = [sys.executable, "-m", module, *arguments]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if failure else {}
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, pass_fds=[self.lock], text=True, **streams
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            pass_fds=[self.lock],
+            stdout=subprocess.PIPE if failure else None,
+            stderr=subprocess.STDOUT if failure else None,
+            text=True,
         )
         if failure:
             print(done.stdout, flush=True)

@@ -24,8 +24,8 @@ class Display:
         self.operations = operations or {arm.name: [0] * len(arm.params["cycles"]) for arm in arms}
         self.total = sum(map(sum, self.operations.values()))
         self.start = monotonic()
-        self.done_at_start = None
-        self.last = None
+        self.done_at_start: int | None = None
+        self.last: tuple[int, int, int] | None = None
         self.line = tqdm(bar_format="{desc}", leave=False) if sys.stderr.isatty() else None
 
     def show(self, state: Snapshot) -> None:

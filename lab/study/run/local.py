@@ -83,7 +83,8 @@ def _run_all(
     *options: str,
 ) -> Snapshot:
     folder = folders.of(study)
-    waiting, running, state = list(arms), [], Snapshot([], [], {})
+    waiting, state = list(arms), Snapshot([], [], {})
+    running: list[_Running] = []
     try:
         while waiting or running:
             interruption.check("finished arms are kept, running ones saved checkpoints; run the study again to resume")

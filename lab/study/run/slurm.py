@@ -134,7 +134,7 @@ def jobs_of(folder: Path, revision: str) -> dict[str, Job | None]:
         BadInput: arms were submitted, and SLURM does not answer.
     """
     arms = [item for item in _submissions(folder) if not item["options"] and item["revision"] == revision]
-    jobs = {name: None for submission in arms for (name,) in submission["elements"]}
+    jobs: dict[str, Job | None] = {name: None for submission in arms for (name,) in submission["elements"]}
     # Oldest first, so that the newest stays.
     for submission, job in _listed(folder):
         if submission in arms:

@@ -51,7 +51,8 @@ class Attempt:
     def __init__(self, study: Path, revision: str, options: list[str], folder: Path) -> None:
         self.study, self.revision, self.options, self.folder = study, revision, options, folder
         self.begun = time.time()
-        self.number = self.process = None
+        self.number: int | None = None
+        self.process: subprocess.Popen | None = None
         for number in (WARNING, signal.SIGTERM):
             signal.signal(number, self._note)
 
@@ -62,7 +63,7 @@ class Attempt:
         job, node = os.environ["SLURM_JOB_ID"], os.environ.get("SLURMD_NODENAME", "?")
         self.log(name, f"{folders.ATTEMPT}{time.strftime('%F %T')}, job {job} on {node}")
         with open(self.folder / f"{name}.log", "a") as log:
-            self.process = subprocess.Popen(
+            process = self.process = subprocess.Popen(
                 [*processes.arm_command(self.study, name, self.revision, self.folder), *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -70,11 +71,11 @@ class Attempt:
                 start_new_session=True,
             )
         if self.number is not None:  # it came before there was a process to end
-            processes.terminate(self.process)
-        self.process.wait()
+            processes.terminate(process)
+        process.wait()
         # A stage of its group may still be saving a checkpoint, and would be killed when this process ends.
-        processes.stop([self.process])
-        return self.process.returncode == 0
+        processes.stop([process])
+        return process.returncode == 0
 
     def log(self, name: str, line: str) -> None:
         """Add a line to an arm's log."""
