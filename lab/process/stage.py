@@ -64,8 +64,8 @@ class StageHost(Host):
 
 def run(stage: str, *arguments: str) -> int:
     """Run stages/STAGE.py. Returns the status to exit with; 2 where the params are refused."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # a log is read while it grows
+    for stream in (sys.stdout, sys.stderr):  # a log is read while it grows
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # they are typed as any text stream
     try:
         check.check_files(optimizers=stage in CHECK_OPTIMIZERS)
     except ValueError as error:
