@@ -29,7 +29,7 @@ def why_not() -> str | None:
     return None if os.getuid() == 0 else "SLURM's daemons start as root only"
 
 
-def wait_until(is_true: Callable[[], object], what: str, seconds: float = 120) -> None:
+def wait_until(is_true: Callable[[], object], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

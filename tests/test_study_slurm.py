@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import boto3
@@ -35,7 +35,7 @@ STUDY = "studies/toy/study.yaml"
 STATUS = [sys.executable, "-m", "lab.study", "status", STUDY]
 RUN = [sys.executable, "-m", "lab.study", "run", STUDY, "--slurm", "cluster.yaml"]
 SETTINGS = {"cpus": 1, "gpus": 1, "memory": "100M", "time_limit": "30", "arms_at_once": 2}
-RATES, EPOCHS, CYCLES = [0.1, 0.05], 150, 2
+RATES, EPOCHS, CYCLES = [0.1, 0.05], 80, 2
 ENDLESS = 1_000_000
 
 
@@ -61,11 +61,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, pd.DataFr
 
 
 @pytest.fixture
-def lab(tmp_path: Path, cluster: Cluster) -> Clone:
+def lab(tmp_path: Path, cluster: Cluster) -> Iterator[Clone]:
     clone = Clone(tmp_path)
     write_study(clone, RATES, EPOCHS, CYCLES)
     set_up(clone, scratch=str(tmp_path / "scratch"))
-    return clone
+    yield clone
+    cluster("scancel", "--me")
+    wait_until(lambda: not cluster("squeue", "--noheader"), "an empty queue")
 
 
 def set_up(clone: Clone, **changes: object) -> None:
@@ -92,10 +94,17 @@ def table_of(clone: Clone) -> pd.DataFrame:
     return table.drop(columns=[*varying, "revision"])
 
 
-def start(clone: Clone) -> subprocess.Popen:
-    return subprocess.Popen(
+@contextmanager
+def started(clone: Clone) -> Iterator[subprocess.Popen]:
+    """The study, being run."""
+    process = subprocess.Popen(
         RUN, cwd=clone.folder, env=clone.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def statuses(clone: Clone) -> dict[str, str]:
@@ -136,7 +145,7 @@ def start_again(clone: Clone, cluster: Cluster, name: str, *settings: str) -> No
 def test_an_array_gives_what_one_machine_gives_and_names_the_arm_that_fails(lab: Clone, reference) -> None:
     write_study(lab, [*RATES, 1e30], EPOCHS, CYCLES)
     printed = lab(*RUN, fails=True)
-    assert "3 arms, 2 at once" in printed
+    assert "3 of 3 arms, 2 at once" in printed
     assert f"1 of 3 arms failed:\n  {BAD}: failed, job" in printed
     assert "error: training diverged" in printed
     assert results(lab) == reference[0]
@@ -148,7 +157,7 @@ def test_an_array_gives_what_one_machine_gives_and_names_the_arm_that_fails(lab:
 
 
 def test_a_node_that_dies_in_a_cycle(lab: Clone, cluster: Cluster, reference) -> None:
-    with start(lab) as process:
+    with started(lab) as process:
         wait_until(lambda: len(running(lab)) == 2, "both arms at work")
         (hit,) = [name for name, job in running(lab).items() if job.node == "n1"]
         wait_until(lambda: hit in checkpoints(lab), "a checkpoint of the arm on the first node")
@@ -162,7 +171,7 @@ def test_a_node_that_dies_in_a_cycle(lab: Clone, cluster: Cluster, reference) ->
 
 
 def test_one_arm_cancelled_and_the_coordinator_killed(lab: Clone, cluster: Cluster, reference) -> None:
-    with start(lab) as process:
+    with started(lab) as process:
         wait_until(lambda: len(running(lab)) == 2, "both arms at work")
         process.kill()
     wait_until(lambda: GOOD[0] in checkpoints(lab), "a checkpoint of the arm to be cancelled")
@@ -177,7 +186,7 @@ def test_one_arm_cancelled_and_the_coordinator_killed(lab: Clone, cluster: Clust
     begun = head(lab)
     # The study goes on where it was begun, and as it was then.
     lab("git", "commit", "--quiet", "--allow-empty", "-m", "meanwhile")
-    assert "1 arms, 2 at once" in lab(*RUN)
+    assert "1 of 2 arms, 2 at once" in lab(*RUN)
     lab("git", "checkout", "--quiet", begun.replace("/", ""))
     assert results(lab) == reference[0]
     assert "going on from the checkpoint" in log.read_text()
@@ -186,7 +195,7 @@ def test_one_arm_cancelled_and_the_coordinator_killed(lab: Clone, cluster: Clust
 def test_a_time_limit_ahead_of_the_end_concerns_one_arm(lab: Clone, cluster: Cluster) -> None:
     set_up(lab, warning_seconds=90)
     write_study(lab, RATES, ENDLESS, 1)
-    with start(lab) as process:
+    with started(lab) as process:
         wait_until(lambda: checkpoints(lab) == sorted(GOOD), "a checkpoint of both arms")
         process.kill()
     # The last of the array, whose job has the number of the whole.
@@ -247,7 +256,7 @@ def test_sbatch_understands_what_is_not_refused(
 
 def test_a_store_that_goes_down_during_the_push(lab: Clone, store: "Store", reference) -> None:
     store.start()
-    with start(lab) as process:
+    with started(lab) as process:
         wait_until(store.objects, "a first object in the store")
         store.stop()
         printed, _ = process.communicate()

@@ -70,7 +70,7 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_can_be_resumed(
     # Perhaps with more cycles: the clones still have the settings of the first attempt.
     write_study(clone, [0.1, 0.05], epochs=40, count=cycles)
     printed = clone(*RUN)
-    assert "2 arms are finished" in printed
+    assert "2 of 2 arms are finished" in printed
     assert names(clone) == sorted(GOOD)
     assert clone(*STATUS).count(f"{cycles} of {cycles}") == 2
     logs = [clone.read(f".dvc/tmp/study/toy/{name}.log") for name in GOOD]

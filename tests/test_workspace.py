@@ -54,6 +54,17 @@ def is_refused(second: subprocess.Popen, first: subprocess.Popen) -> bool:
     return True
 
 
+def test_a_stage_that_outlives_its_run_does_not_have_the_next_one_refused(stage: ToyStage) -> None:
+    stage.write(*WORKING)
+    first = start_dvc(stage)
+    assert first.stdout.readline() == "working\n"
+    first.kill()
+    first.communicate()  # until the stage has ended too
+    stage.write("print('working', flush=True)")
+    printed, _ = start_dvc(stage).communicate("\n")
+    assert printed.splitlines() == ["working", "saving"]
+
+
 def test_a_second_run_is_refused_until_the_first_has_ended(stage: ToyStage) -> None:
     stage.write(*WORKING)
     first = start_dvc(stage)

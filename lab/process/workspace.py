@@ -18,6 +18,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 LOCK, RUNS = Path(".dvc/tmp/stage.lock"), Path(".dvc/tmp/runs")
 BASELINE = "refs/exps/exec/EXEC_BASELINE"
+PARENT = os.getppid()
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
@@ -48,9 +49,10 @@ def enter() -> None:
 
 def restore() -> None:
     """Put back the params.yaml that this run of DVC began with, and what DVC needs to save its experiment."""
-    if "DVC_STAGE" not in os.environ or not RUNS.is_dir():
+    # A stage that outlives DVC has another parent, of which no later run would see the end.
+    if "DVC_STAGE" not in os.environ or not RUNS.is_dir() or os.getppid() != PARENT:
         return
-    kept = RUNS / _name_of(os.getppid())
+    kept = RUNS / _name_of(PARENT)
     if not kept.exists():
         shutil.copyfile(PARAMS, kept)
     elif PARAMS.read_bytes() != kept.read_bytes():
@@ -72,7 +74,7 @@ def restore() -> None:
 
 def _refuse_beside_another() -> None:
     """Exit if another run of DVC is at work here, with the params that it began with."""
-    ours = _name_of(os.getppid())
+    ours = _name_of(PARENT)
     for kept in RUNS.iterdir():
         pid = int(kept.name.partition("-")[0])
         if kept.suffix:

@@ -87,7 +87,7 @@ def _run(arguments: Namespace) -> None:
     if failed:
         reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
         raise BadInput("\n".join([f"{len(failed)} of {len(arms)} arms failed:", *reasons]))
-    print(f"{len(arms)} arms are finished. See `dvc exp show`, or `python -m lab.study report {study}`")
+    print(f"{len(arms)} of {len(arms)} arms are finished: see `dvc exp show`, or `python -m lab.study report {study}`")
 
 
 def _arms(study: Path) -> list[plan.Arm]:

@@ -89,7 +89,7 @@ def submit(study: Path, arms: list[Arm], missing: list[Arm], revision: str, sett
             f"job {dependency}: prepares what arms share: data and first labelled sets, {len(first)} in all", flush=True
         )
     number = _submit(study, [[arm.name] for arm in missing], revision, settings, [], dependency)
-    print(f"job {number}: {len(missing)} arms, {settings.arms_at_once} at once", flush=True)
+    print(f"job {number}: {len(missing)} of {len(arms)} arms, {settings.arms_at_once} at once", flush=True)
 
 
 def command(settings: Settings, name: str, folder: Path, elements: int, dependency: str | None) -> list[str]:
