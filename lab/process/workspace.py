@@ -17,6 +17,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 LOCK, RUNS = Path(".dvc/tmp/stage.lock"), Path(".dvc/tmp/runs")
+KEPT = "AL_LAB_KEPT_PARAMS"  # as in lab.params, which takes too long to import here
 BASELINE = "refs/exps/exec/EXEC_BASELINE"
 
 
@@ -50,7 +51,14 @@ def restore() -> None:
     """Put back the params.yaml that this run of DVC began with, and what DVC needs to save its experiment."""
     if "DVC_STAGE" not in os.environ or not RUNS.is_dir():
         return
-    kept = RUNS / _name_of(os.getppid())
+    # DVC's own lock: under it `dvc exp run --queue` and `--temp` change these files for a moment.
+    with open(RUNS.parent / "lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _restore(RUNS / _name_of(os.getppid()))
+
+
+def _restore(kept: Path) -> None:
+    os.environ[KEPT] = str(kept)
     if not kept.exists():
         shutil.copyfile(PARAMS, kept)
     elif PARAMS.read_bytes() != kept.read_bytes():
