@@ -73,9 +73,9 @@ def advice(faults: list[str]) -> list[str]:
     """What follows from faults beyond their repair."""
     lines = []
     if any(MISSING in fault for fault in faults):
-        lines.append("A missing object is no wrong result: `dvc gc` removes it, `dvc pull` or the repair brings it back")
+        lines.append("A missing object is no wrong result: `dvc gc` removes it, `dvc pull` or its repair restores it")
     if any(CHANGED in fault for fault in faults):
-        lines.append("What was computed from a changed object since is wrong too: dvc repro --force --downstream STAGE")
+        lines.append("What was computed from a changed object is wrong too: dvc repro --force --downstream STAGE")
     return lines
 
 
@@ -141,7 +141,7 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
     """
     labels = files.get(str(prepared.FOLDER / "train_labels.npy"))
     pool_size = len(np.load(labels.file)) if labels else np.inf
-    pools = []
+    pools: list = []
     while (item := files.get(str(labelled.path_of(len(pools))))) is not None:
         try:
             pool = labelled.read(item.file)

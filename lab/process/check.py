@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -209,7 +209,7 @@ def _optimizer(key: str, block: dict) -> Iterator[str]:
     yield from filter(None, faults)
 
 
-def _setting(key: str, value: object, default: object) -> str | None:
+def _setting(key: str, value: Any, default: object) -> str | None:
     """The fault of an optimizer's setting, whose default tells its type; None where it is right."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else f"{key} = {value!r}: must be true or false"

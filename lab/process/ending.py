@@ -43,6 +43,7 @@ def status_of(main: Callable[[], None], cycle: str | None = None) -> int:
     Returns:
         The status to exit with: 0, 1 after an error, 128 + the number of the signal that stopped it.
     """
+    message: str | None
     try:
         main()
         return 0
@@ -51,10 +52,10 @@ def status_of(main: Callable[[], None], cycle: str | None = None) -> int:
     except KeyboardInterrupt:
         message, status = "stopped by SIGINT: finished stages are kept", 130
     except Exception as error:
-        message, status = _explanation(error, cycle), 1
-        if message is None:
+        if (explained := _explanation(error, cycle)) is None:
             traceback.print_exc()
-            return status
+            return 1
+        message, status = explained, 1
     print(f"error: {message}", file=sys.stderr)
     return status
 

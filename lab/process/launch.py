@@ -150,10 +150,8 @@ def _keep_warm(path: Path, starter: int) -> list[str]:
             connection, _ = listener.accept()
         except TimeoutError:
             with suppress(ChildProcessError):
-                os.waitpid(-1, os.WNOHANG)
-                continue  # a stage is at work
-            if os.getppid() == starter:
-                continue
+                if os.getppid() == starter or os.waitpid(-1, os.WNOHANG):
+                    continue  # a stage is at work
             path.unlink(missing_ok=True)
             os._exit(0)
         if os.fork() == 0:
@@ -175,7 +173,7 @@ def _fork_a_stage(connection: socket.socket) -> list[str]:
         try:
             ended = os.pidfd_open(pid)
             connection.sendall(b"\n")
-            while ended not in select.select([connection, ended], [], [])[0]:
+            while ended not in select.select([connection.fileno(), ended], [], [])[0]:
                 os.kill(pid, connection.recv(1)[0])  # fails where the caller is gone
             _, status = os.waitpid(pid, 0)
             connection.sendall(status.to_bytes(4, "big"))
@@ -185,8 +183,8 @@ def _fork_a_stage(connection: socket.socket) -> list[str]:
     connection.close()
     for number, handler in HANDLERS.items():
         signal.signal(number, handler)
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
         os.close(stream)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # without what DVC puts around them, which strips colours
     os.chdir(request["folder"])
