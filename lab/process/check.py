@@ -114,7 +114,7 @@ def check_files(*, optimizers: bool = True) -> None:
         ValueError: the message holds a heading, one line a fault, and how to go back.
     """
     try:
-        check(params.read(params.PARAMS_FILE), optimizers=optimizers)
+        check(params.current(), optimizers=optimizers)
     except ValueError as error:
         faults = [f"  {line}" for line in str(error).splitlines()]
         # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
