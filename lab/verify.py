@@ -73,9 +73,9 @@ def advice(faults: list[str]) -> list[str]:
     """What follows from faults beyond their repair."""
     lines = []
     if any(MISSING in fault for fault in faults):
-        lines.append("A missing object is no wrong result: `dvc gc` removes it, `dvc pull` or a repair brings it back")
+        lines.append("A missing object is no wrong result: `dvc gc` removes it, `dvc pull` or its repair restores it")
     if any(CHANGED in fault for fault in faults):
-        lines.append("What was computed from a changed object since is wrong too: dvc repro --force --downstream STAGE")
+        lines.append("What was computed from a changed object is wrong too: dvc repro --force --downstream STAGE")
     return lines
 
 

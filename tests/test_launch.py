@@ -99,6 +99,10 @@ def test_lines_are_printed_as_they_come(either: ToyStage) -> None:
     assert process.communicate("a line that was read\n")[0] == "answer to a line that was read\n"
 
 
+def test_a_last_line_without_its_end_is_printed(either: ToyStage) -> None:
+    assert either.run("print('no end', end='')") == "no end"
+
+
 def test_refused_params_stop_the_stage(either: ToyStage) -> None:
     either.check("raise ValueError('refused:\\n  lr = 0')")
     process = either.start("print('the stage ran')")

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.process.ending import BadInput
+from lab.errors import BadInput
 from lab.study import estimate, plan
 from tests.conftest import ROOT
 
@@ -17,7 +17,7 @@ PARAMS = (ROOT / "params.yaml").read_text()
 
 def arms_of(tmp_path: Path, **study: object) -> list[plan.Arm]:
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(study, sort_keys=False))
+    path.write_text(yaml.safe_dump({"dataset": "digits", **study}, sort_keys=False))
     return plan.read(path, PARAMS)
 
 
@@ -82,10 +82,10 @@ def test_options_are_typed_as_dvc_reads_them(tmp_path: Path) -> None:
         arms={"optimizers.adam.betas": [[0.5, 0.9]], "protocols.demo.query.pool_subset": [None], "optim": ["adam"]},
     )
     words = arm.options
-    assert words[::2] == ["-S"] * 7
+    assert words[::2] == ["-S"] * 8
     assert "optimizers.adam.betas=[0.5, 0.9]" in words
     assert "protocols.demo.query.pool_subset=null" in words
-    assert "cycles=[{this: 0, next: 1}, {this: 1, next: 2}]" in words
+    assert "cycles=[[0, 1], [1, 2]]" in words
 
 
 @settings(max_examples=20)
@@ -99,11 +99,12 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
 @pytest.mark.parametrize(
     ("study", "message"),
     [
-        ({"seeds": [0], "arms": {"optim": ["sgd"]}}, "protocol: Field required"),
-        ({"protocol": "demo", "seeds": [], "arms": {"optim": ["sgd"]}}, "seeds: "),
-        ({"protocol": "demo", "seeds": [0], "arms": {}}, "arms: "),
-        ({"protocol": "demo", "seeds": [0], "arms": {"optim": "sgd"}}, "arms.optim: "),
-        ({"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd"]}, "jobs": 2}, "jobs: "),
+        ({"seeds": [0], "arms": {"optim": ["sgd"]}}, "protocol: missing"),
+        ({"protocol": "demo", "seeds": [], "arms": {"optim": ["sgd"]}}, "seeds = []: "),
+        ({"protocol": "demo", "seeds": [0], "arms": {}}, "arms = {}: "),
+        ({"protocol": "demo", "seeds": [0], "arms": {"optim": "sgd"}}, "arms.optim = 'sgd': must be a list, [sgd]"),
+        ({"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd"]}, "jobs": 2}, "jobs = 2: choose from protocol, "),
+        ({"protocol": "demo", "dataset": "digit", "seeds": [0], "arms": {"optim": ["sgd"]}}, "(did you mean digits?)"),
         (
             {"protocol": "demo", "seeds": [0], "arms": {"optim": ["sdg"]}},
             "demo-resnet18-sdg-s0: optim = 'sdg': choose from",
@@ -111,9 +112,17 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
         ({"protocol": "none", "seeds": [0], "arms": {"optim": ["sgd"]}}, "protocol = 'none': choose from"),
         ({"protocol": "demo", "seeds": [0], "arms": {"optimizers.sdg.lr": [1.0]}}, "optimizers.sdg"),
         ({"protocol": "demo", "seeds": [0], "arms": {"optimizer": ["sgd"]}}, "optimizer"),
-        ({"protocol": "demo", "seeds": [0], "arms": {"seed": [5]}}, "arms.seed: stands under seeds"),
-        ({"protocol": "demo", "seeds": [0], "arms": {"cycles": [2]}}, "arms.cycles: stands under cycles"),
+        ({"protocol": "demo", "seeds": [0], "arms": {"seed": [5]}}, "arms.seed: set seeds instead, for all arms"),
+        ({"protocol": "demo", "seeds": [0], "arms": {"cycles": [2]}}, "arms.cycles: set cycles instead, for all arms"),
         ({"protocol": "demo", "seeds": [0, 0], "arms": {"optim": ["sgd"]}}, "2 arms have this name"),
+        (
+            {"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd", "adam"], "optimizers.adam.lr": [0.1, 0.2]}},
+            "arms.optimizers.adam.lr: several values, none of which this arm reads: its optim = 'sgd'",
+        ),
+        (
+            {"protocol": "demo", "seeds": [0], "arms": {"protocols.paper.width": [8, 16]}},
+            "arms.protocols.paper.width: several values, none of which this arm reads: its protocol = 'demo'",
+        ),
     ],
 )
 def test_refusals_name_arm_key_and_value(tmp_path: Path, study: dict, message: str) -> None:
@@ -125,14 +134,68 @@ def test_refusals_name_arm_key_and_value(tmp_path: Path, study: dict, message: s
 def test_numbers_are_read_as_in_params(tmp_path: Path) -> None:
     # YAML 1.1 would read a string here
     path = tmp_path / "study.yaml"
-    path.write_text("protocol: demo\nseeds: [0]\narms:\n  optimizers.sgd.lr: [5e-4]\n")
+    path.write_text("protocol: demo\ndataset: digits\nseeds: [0]\narms:\n  optimizers.sgd.lr: [5e-4]\n")
     (arm,) = plan.read(path, PARAMS)
     assert arm.params["optimizers"]["sgd"]["lr"] == 5e-4
 
 
 def test_a_key_within_a_value_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"arms.optim.lr: optim of params.yaml is no block"):
+    with pytest.raises(BadInput, match=r"arms.optim.lr: optim of params.yaml is a value, and no block"):
         arms_of(tmp_path, protocol="demo", seeds=[0], arms={"optim.lr": [5]})
+
+
+def test_a_value_for_all_arms_needs_no_reader(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, protocol="demo", seeds=[0], arms={"optim": ["sgd", "adam"], "optimizers.sgd.lr": [0.05]})
+    assert [arm.params["optimizers"]["sgd"]["lr"] for arm in arms] == [0.05, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be a mapping"),
+        ("- 1", "must be a mapping"),
+        ("protocol: [", "not YAML"),
+        ("protocol: demo\nseeds: [0]\nseeds: [1]\n", 'duplicate key "seeds"'),
+        ("protocol: demo\ndataset: digits\nseeds: ['0']\narms: {optim: [sgd]}\n", "seeds.0 = '0': must be a number"),
+        (
+            "protocol: 5\ndataset: digits\nseeds: [0]\narms: {optim: [sgd]}\n",
+            "protocol = 5: must be a string: quote it",
+        ),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_in_lines_that_name_it(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as refusal:
+        plan.read(path, PARAMS)
+    assert message in str(refusal.value)
+    assert str(path) in str(refusal.value)
+
+
+GOOD = {"protocol": "demo", "dataset": "digits", "seeds": [0], "arms": {"optim": ["sgd"]}, "cycles": 2}
+WRONG = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(max_value=-1),
+    st.floats(allow_nan=True),
+    st.text("xyz", max_size=4),
+    st.lists(st.one_of(st.integers(max_value=-1), st.text("xyz", min_size=1, max_size=3)), max_size=2),
+    st.dictionaries(st.text("xyz", min_size=1, max_size=3), st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=80)
+@given(key=st.sampled_from([*GOOD, "arm", "epochs"]), value=WRONG)
+def test_any_wrong_value_is_refused_in_lines_or_does_what_it_says(tmp_path: Path, key: str, value: object) -> None:
+    try:
+        arms = arms_of(tmp_path, **{**GOOD, key: value})
+    except BadInput as refusal:
+        first, *faults = str(refusal).splitlines()
+        assert "study.yaml" in first
+        assert all(fault.startswith("  ") for fault in faults)
+    else:
+        assert (key, value) == ("cycles", None), "the only value that may be left out"
+        assert len(arms) == 1
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
@@ -141,7 +204,14 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 
 def test_passes_by_hand(tmp_path: Path) -> None:
-    arms = arms_of(tmp_path, protocol="cpu", seeds=[0], cycles=2, arms={"strategy": ["loss_prediction", "random"]})
+    arms = arms_of(
+        tmp_path,
+        protocol="cpu",
+        dataset="cifar10",
+        seeds=[0],
+        cycles=2,
+        arms={"strategy": ["loss_prediction", "random"]},
+    )
     # 24 epochs; 10,000 test images; a random 5,000 of the pool are scored, by loss prediction alone
     assert estimate.passes_of(arms[0]) == [(2400, 15_000), (4800, 15_000)]
     assert estimate.passes_of(arms[1]) == [(2400, 10_000), (4800, 10_000)]

@@ -153,6 +153,13 @@ def test_many_arms_become_panels(groups: list[str], panels: list[str], seeds: in
     assert named == len(groups), "each line has its name at its end, once"
 
 
+def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -> None:
+    curves = {f"resnet18-{optim}-{name}": line(0.5, 0.9) for optim in ("nadam", "radam") for name in "abcd"}
+    drawn = figures.draw(figures.CHARTS["figure_3"], figures._in_order(tidy_of(curves)))
+    colours = [{text.get_color() for text in axes.texts} for axes in drawn.axes]
+    assert colours == [{style.OTHERS[0]}, {style.OTHERS[1]}]
+
+
 def test_an_empty_win_matrix_is_left_out() -> None:
     alike = {"resnet18-sgd": line(0.5, 0.9), "resnet18-adam": line(0.5, 0.9)}
     assert figures.win_matrix(tidy_of(alike, spread=0)) is None

@@ -48,7 +48,7 @@ def test_what_gc_removed_is_not_called_wrong() -> None:
     (missing,) = verify.advice(["e: data/labelled/1.csv is missing from the cache"])
     assert "no wrong result" in missing
     (changed,) = verify.advice(["e: data/labelled/1.csv was changed in the cache"])
-    assert "computed from a changed object since is wrong too" in changed
+    assert "computed from a changed object is wrong too" in changed
 
 
 def test_an_intact_chain_has_no_fault(chain: dict[str, Cached]) -> None:

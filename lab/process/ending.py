@@ -43,6 +43,7 @@ def status_of(main: Callable[[], None], cycle: str | None = None) -> int:
     Returns:
         The status to exit with: 0, 1 after an error, 128 + the number of the signal that stopped it.
     """
+    message: str | None
     try:
         main()
         return 0

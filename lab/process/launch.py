@@ -149,10 +149,8 @@ def _keep_warm(path: Path, starter: int) -> list[str]:
             connection, _ = listener.accept()
         except TimeoutError:
             with suppress(ChildProcessError):
-                os.waitpid(-1, os.WNOHANG)
-                continue  # a stage is at work
-            if os.getppid() == starter:
-                continue
+                if os.getppid() == starter or os.waitpid(-1, os.WNOHANG):
+                    continue  # a stage is at work
             path.unlink(missing_ok=True)
             os._exit(0)
         if os.fork() == 0:
@@ -184,8 +182,8 @@ def _fork_a_stage(connection: socket.socket) -> list[str]:
     connection.close()
     for number, handler in HANDLERS.items():
         signal.signal(number, handler)
-    for standard, stream in enumerate(streams):
-        os.dup2(stream, standard)
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
         os.close(stream)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # without what DVC puts around them, which strips colours
     os.chdir(request["folder"])

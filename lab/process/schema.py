@@ -61,6 +61,8 @@ def _explain(fault: Mapping[str, Any]) -> str:
         return f"{key} = {value!r}: must be a number, and a quoted one is a string: remove the quotes"
     if isinstance(value, int | float | date) and kind == "string_type":
         return f"{key} = {value!r}: must be a string: quote it, '{value}'"
+    if kind == "list_type":
+        return f"{key} = {value!r}: must be a list, [{value}]"
     return f"{key} = {value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 

@@ -4,6 +4,8 @@ import importlib
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from lab import params
@@ -64,14 +66,18 @@ class StageHost(Host):
 
 def run(stage: str, *arguments: str) -> int:
     """Run stages/STAGE.py. Returns the status to exit with; 2 where the params are refused."""
-    for stream in (sys.stdout, sys.stderr):  # a log is read while it grows
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # they are typed as any text stream
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # a log is read while it grows
     try:
         check.check_files(optimizers=stage in CHECK_OPTIMIZERS)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    return ending.status_of(lambda: _work(stage, *arguments), cycle=arguments[0] if stage == "cycle" else None)
+    status = ending.status_of(lambda: _work(stage, *arguments), cycle=arguments[0] if stage == "cycle" else None)
+    with suppress(OSError):
+        sys.stdout.flush()
+    return status
 
 
 def _work(stage: str, *arguments: str) -> None:

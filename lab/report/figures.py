@@ -105,19 +105,14 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     panels = _panels(table)
     archs = table["arch"].nunique()
     figure, grid = _grid(len(panels), min(len(panels), archs if archs > 1 else MOST_COLUMNS))
-    ends = {}
+    ends = []
     for axes, (title, part) in zip(grid, panels.items(), strict=True):
-        arch = part["arch"].iloc[0]
-        others = table[(table["arch"] == arch) & ~table["group"].isin(part["group"])]
+        others = table[table["arch"].isin(part["arch"]) & ~table["group"].isin(part["group"])]
         for _, other in others.groupby(["group", "seed"] if "units" in options else "group"):
             axes.plot(*other.groupby("cycle")[[chart.x, chart.y]].mean().T.to_numpy(), color="0.85", linewidth=1)
-        found = [draw_lines(axes, part, chart.x, chart.y, _looks(part), **options)]
+        ends.append(draw_lines(axes, part, chart.x, chart.y, _looks(part), **options))
         if public is not None:
-            alike = public[(public["arch"] == arch) & public["method"].isin(part["strategy"])]
-            found.append(_draw_public(axes, alike))
-            if USUAL in set(part["strategy"]):
-                _draw_stated(axes, arch)
-        ends[axes] = pd.concat(found)
+            ends[-1] = pd.concat([ends[-1], _draw_published(axes, part, public)])
         if chart.chance is not None:
             axes.axhline(chart.chance, color="black", linewidth=1)
         axes.set(title=title, xlabel=chart.x_label, ylabel=chart.y_label)
@@ -127,7 +122,8 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if chart.y != "loss_spearman":
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    for axes, lines in ends.items():
+    # Only now are the limits final, which the panels share.
+    for axes, lines in zip(grid, ends, strict=True):
         label_ends(axes, lines)
     notes = [f"Protocol {protocol}. {drawn}"]
     if len(panels) > archs:
@@ -236,7 +232,7 @@ def _most_lines(table: pd.DataFrame, keys: list[str]) -> int:
 
 def _looks(part: pd.DataFrame) -> dict[str, Look]:
     """The look of each line of a panel: an optimizer has its colour, a strategy its dashes."""
-    palette = style.colours(part["optim"])
+    palette = style.colours(part["optim"].cat.categories)
     variants = sorted(set(part["variant"]), key=list(part["variant"].cat.categories).index)
     return {
         line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)])
@@ -257,13 +253,12 @@ def _grid(count: int, columns: int) -> tuple[Figure, list[plt.Axes]]:
     return figure, list(grid.flat[:count])
 
 
-def _draw_public(axes: plt.Axes, curves: pd.DataFrame) -> pd.DataFrame:
-    curves = curves.assign(line=curves["source"] + ", " + curves["method"].map(words))
-    looks = dict.fromkeys(curves["line"], REFERENCE)
-    return draw_lines(axes, curves, "labels", "accuracy", looks, linewidth=0.8, markersize=2)
+def _draw_published(axes: plt.Axes, part: pd.DataFrame, public: pd.DataFrame) -> pd.DataFrame:
+    """Public curves of the architecture and strategies of a panel, and what the paper's text states of it.
 
-
-def _draw_stated(axes: plt.Axes, arch: str) -> None:
+    Returns:
+        the ends of the curves.
+    """
     look = {
         "marker": "*",
         "markersize": 13,
@@ -272,8 +267,13 @@ def _draw_stated(axes: plt.Axes, arch: str) -> None:
         "zorder": 5,
         "clip_on": False,
     }
-    for _, optim, first, last, accuracy in (mark for mark in STATED if mark[0] == arch):
-        axes.plot([first, last], [accuracy, accuracy], color=style.OPTIMIZERS[optim], **look)
+    for arch, optim, first, last, accuracy in STATED:
+        if arch in set(part["arch"]) and USUAL in set(part["strategy"]):
+            axes.plot([first, last], [accuracy, accuracy], color=style.OPTIMIZERS[optim], **look)
+    curves = public[public["arch"].isin(part["arch"]) & public["method"].isin(part["strategy"])]
+    curves = curves.assign(line=curves["source"] + ", " + curves["method"].map(words))
+    looks = dict.fromkeys(curves["line"], REFERENCE)
+    return draw_lines(axes, curves, "labels", "accuracy", looks, linewidth=0.8, markersize=2)
 
 
 def _matrix(panels: dict[str, pd.DataFrame], x_label: str, title: str = "", **options: object) -> Figure:
