@@ -83,6 +83,7 @@ def page_of(table: pd.DataFrame, expected: int) -> str:
 def test_figures_use_words() -> None:
     drawn = figures.all_figures(tidy_of(CURVES), anchors.read(ROOT / "studies/anchors.csv"))
     assert list(drawn) == FIGURES
+    assert [name for name in drawn if "LL4AL, random" in words_of(drawn[name])] == ["figure_3"]
     found = set.union(*map(words_of, drawn.values()))
     assert {"ResNet-18 SGD, random", "SGD, random", "SGD, loss prediction", "airplane"} <= found
     assert not [text for text in found if re.search(r"_|resnet|\bsgd|\badam", text)]
@@ -151,6 +152,7 @@ def test_many_arms_become_panels(groups: list[str], panels: list[str], seeds: in
     assert [axes.get_title() for axes in drawn.axes] == panels
     named = sum(len(axes.texts) for axes in drawn.axes)
     assert named == len(groups), "each line has its name at its end, once"
+    assert not any(axes.get_legend() for axes in drawn.axes)
 
 
 def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -> None:
