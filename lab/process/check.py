@@ -179,8 +179,6 @@ def _budget(found: Params) -> Iterator[str]:
 def _optimizer(key: str, block: dict) -> Iterator[str]:
     """Faults of a block, held against the class that it names."""
     # Imported here: PyTorch takes seconds, and stages that compute nothing with it do without.
-    import torch
-
     from lab.training import optimizers
 
     name = block.get("class")
@@ -202,11 +200,27 @@ def _optimizer(key: str, block: dict) -> Iterator[str]:
     if "lr" not in settings:
         faults.append(f"{key}.lr: missing")
     if not any(faults):
-        try:
-            optimizers.build(block, [torch.zeros(1, requires_grad=True)])
-        except (ValueError, TypeError, RuntimeError) as error:
-            faults.append(f"{key} = {block}: {name} refuses it: {error}")
+        faults += _refused_by_the_class(key, name, settings)
     yield from filter(None, faults)
+
+
+def _refused_by_the_class(key: str, name: str, settings: dict) -> list[str]:
+    """What the class itself refuses of its settings, under the key that it refuses also alone."""
+    import torch
+
+    from lab.training import optimizers
+
+    def refusal(chosen: dict) -> str | None:
+        try:
+            optimizers.build({"class": name, **chosen}, [torch.zeros(1, requires_grad=True)])
+        except (ValueError, TypeError, RuntimeError) as error:
+            return f"{name} refuses it: {error}"
+        return None
+
+    if (why := refusal(settings)) is None:
+        return []
+    alone = [argument for argument, value in settings.items() if refusal({argument: value}) == why]
+    return [f"{key}.{argument} = {settings[argument]!r}: {why}" for argument in alone] or [f"{key} = {settings}: {why}"]
 
 
 def _setting(key: str, value: Any, default: object) -> str | None:
