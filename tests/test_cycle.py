@@ -1,6 +1,7 @@
 """One cycle, from a labelled-index file to the next, in miniature."""
 
 import json
+import platform
 import shutil
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from lab import choices
 from lab.data import history, labelled, prepared
 from lab.errors import BadInput, Diverged, Interrupted
+from lab.model.resnet import count_flops
 from lab.training import device as devices
+from lab.training import learner
 from lab.training.batches import TrainingBatches
 from lab.training.learner import Learner
 from lab.training.train import Recipe
@@ -21,6 +24,7 @@ from stages import cycle
 from tests.conftest import (
     CLASSES,
     FIRST_LABELLED,
+    PIXELS,
     POOL_SIZE,
     TEST_SIZE,
     RecordingHost,
@@ -308,12 +312,28 @@ def test_costs_are_measured_and_kept_apart(laboratory: Path) -> None:
     assert not set(costs) & set(results(0))
 
 
+def test_results_count_what_was_computed(laboratory: Path) -> None:
+    change_protocol("training", epochs=2)
+    run(0)
+    network, module, *_ = learner.build("resnet18", 4, 128, prepared.read_statistics(), torch.device("cpu"))
+    found = results(0)
+    assert found["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert found["module_parameters"] == sum(weight.numel() for weight in module.parameters())
+    assert found["training_images"] == 2 * 6
+    assert found["flops"] == count_flops(network, PIXELS)
+
+
 def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
     run(0)
-    assert results(0)["threads"] >= 1
-    assert (results(0)["precision"], results(0)["compiled"]) == ("float32", False)
-    assert results(0)["device"].startswith("cpu")
-    assert {"instructions", "torch", "cudnn", "python"} <= set(results(0))
+    measured = {"cycle", "labels", "accuracy", "test_images", "loss_spearman", "loss_pair_accuracy", "acquired_classes"}
+    counted = {"parameters", "module_parameters", "training_images", "flops"}
+    machine = {"device", "instructions", "threads", "torch", "cudnn", "python", "precision", "compiled"}
+    assert set(results(0)) == measured | counted | machine
+    assert results(0)["threads"] == torch.get_num_threads()
+    assert results(0)["torch"] == torch.__version__
+    assert results(0)["python"] == platform.python_version()
+    assert (results(0)["precision"], results(0)["compiled"], results(0)["cudnn"]) == ("float32", False, 0)
+    assert results(0)["device"].startswith("cpu ")
 
 
 def test_the_checkpoint_stays_until_the_outputs_are_safe(laboratory: Path) -> None:
