@@ -168,6 +168,16 @@ def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:
     assert second.communicate()[0] == "the next\n"
 
 
+def test_waiting_can_be_interrupted(stage: ToyStage) -> None:
+    first = stage.start(*WORKING)
+    assert first.stdout.readline() == "working\n"
+    second = stage.start("print('the next')")
+    assert second.stdout.readline().endswith("waiting for its end\n")
+    second.send_signal(signal.SIGINT)
+    assert second.communicate()[0] == "error: stopped by SIGINT: finished stages are kept\n"
+    assert first.communicate("\n")[0] == "to the end\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stage_that_was_killed_holds_no_lock(stage: ToyStage, number: signal.Signals) -> None:
     stage.write(*WORKING)
