@@ -1,17 +1,16 @@
 """Two runs in one workspace: the second is refused, and the first is saved as if there had been none."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
-import zc.lockfile
 
 from lab import params
 from lab.process import workspace
@@ -148,7 +147,8 @@ def test_a_stage_reads_the_params_that_its_run_began_with(folder: Path) -> None:
 
 def test_params_that_dvc_changes_for_a_moment_are_left_to_it(folder: Path) -> None:
     workspace.enter()
-    with closing(zc.lockfile.LockFile(".dvc/tmp/lock")):  # as `dvc exp run --queue -S seed=2` does
+    with open(".dvc/tmp/lock", "w") as lock:  # as `dvc exp run --queue -S seed=2` does
+        fcntl.flock(lock, fcntl.LOCK_EX)
         Path("params.yaml").write_text("seed: 2\n")
         restoring = threading.Thread(target=workspace.restore)
         restoring.start()
