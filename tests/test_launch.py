@@ -68,6 +68,14 @@ def test_stages_are_forked_from_one_process_and_run_the_code_on_disk(forked: Toy
     wait_until(lambda: not psutil.Process(warm).children())  # nor zombies
 
 
+def test_workspaces_share_the_warm_process_and_no_code(forked: ToyStage) -> None:
+    with toy_stage() as other:
+        other.environment = forked.environment
+        (other.folder / "lab/host.py").write_text("class Progress:\n    pass\nclass Host:\n    changed = 'changed'\n")
+        printed = other.run("from lab.process import workspace", "print(origin, host.changed, workspace.__file__)")
+        assert printed == f"warm process changed {other.folder}/lab/process/workspace.py\n"
+
+
 def test_libraries_are_loaded_before_the_stage_starts_and_cuda_is_not(stage: ToyStage) -> None:
     stage.set("LIBRARIES", launch.LIBRARIES)
     stage.warm_up()
