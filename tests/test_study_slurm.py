@@ -97,14 +97,13 @@ def table_of(clone: Clone) -> pd.DataFrame:
 @contextmanager
 def started(clone: Clone) -> Iterator[subprocess.Popen]:
     """The study, being run."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         RUN, cwd=clone.folder, env=clone.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def statuses(clone: Clone) -> dict[str, str]:
