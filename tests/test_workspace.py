@@ -1,17 +1,16 @@
 """Two runs in one workspace: the second is refused, and the first is saved as if there had been none."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
-import zc.lockfile
 
 from lab import params
 from lab.process import workspace
@@ -148,7 +147,8 @@ def test_a_stage_reads_the_params_that_its_run_began_with(folder: Path) -> None:
 
 def test_params_that_dvc_changes_for_a_moment_are_left_to_it(folder: Path) -> None:
     workspace.enter()
-    with closing(zc.lockfile.LockFile(".dvc/tmp/lock")):  # as `dvc exp run --queue -S seed=2` does
+    with open(".dvc/tmp/lock", "w") as lock:  # as `dvc exp run --queue -S seed=2` does
+        fcntl.flock(lock, fcntl.LOCK_EX)
         Path("params.yaml").write_text("seed: 2\n")
         restoring = threading.Thread(target=workspace.restore)
         restoring.start()
@@ -166,6 +166,16 @@ def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:
     assert second.stdout.readline().endswith("waiting for its end\n")
     assert first.communicate("\n")[0] == "to the end\n"
     assert second.communicate()[0] == "the next\n"
+
+
+def test_waiting_can_be_interrupted(stage: ToyStage) -> None:
+    first = stage.start(*WORKING)
+    assert first.stdout.readline() == "working\n"
+    second = stage.start("print('the next')")
+    assert second.stdout.readline().endswith("waiting for its end\n")
+    second.send_signal(signal.SIGINT)
+    assert second.communicate()[0] == "error: stopped by SIGINT: finished stages are kept\n"
+    assert first.communicate("\n")[0] == "to the end\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

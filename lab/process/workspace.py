@@ -43,8 +43,11 @@ def enter() -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("an earlier stage of this workspace is stopping: waiting for its end", flush=True)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            print("an earlier stage of this workspace is stopping: waiting for its end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except KeyboardInterrupt:
+            sys.exit("error: stopped by SIGINT: finished stages are kept")
     restore()
 
 
