@@ -44,6 +44,7 @@ def main() -> None:
         bar = Progress("scoring the pool", len(candidates), "images")
         started = perf_counter()
         scores = model.predict(pool, candidates, bar.update).predicted_loss
+        assert scores is not None, "it has a module"
         best = candidates[top_k(scores, 1_000)]
         seconds = perf_counter() - started
     machine.publish(

@@ -42,7 +42,8 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
     def usual_loop() -> Learner:
         torch.manual_seed(seed)
         model = build("resnet18", width, 128, statistics, device, seed=seed, module_seed=seed)
-        images, bar = baseline.training_set(raw, indices, statistics), progress("usual loop")
+        images, bar = baseline.training_set(raw, indices.tolist(), statistics), progress("usual loop")
+        assert model.module is not None, "it has hidden units"
         baseline.train(model.network, model.module, images, recipe, BATCH_SIZE, device, bar.update)
         return model
 

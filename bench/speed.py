@@ -96,10 +96,11 @@ def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], obje
     raw, arrays = machine.cifar()
     statistics = prepared.read_statistics(arrays)
     network, module, *_ = learner.build(job.arch, WIDTH, 128, statistics, device)
+    assert module is not None, "it has hidden units"
     if job.is_training:
-        images = baseline.training_set(raw, job.indices, statistics)
+        images = baseline.training_set(raw, job.indices.tolist(), statistics)
         return partial(baseline.train, network, module, images, ENDLESS, BATCH_SIZE, device, pace)
-    images = baseline.pool(raw, job.indices, statistics)
+    images = baseline.pool(raw, job.indices.tolist(), statistics)
     return partial(baseline.score, network, module, images, BATCH_SIZE, device, pace)
 
 

@@ -1,5 +1,6 @@
 """Read params.yaml as DVC does. A stage names the params it needs and sees no others."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,8 @@ from ruamel.yaml import YAML, YAMLError
 from lab.errors import BadInput
 
 PARAMS_FILE = Path("params.yaml")
+# An environment variable of stages: params.yaml as their run began with it, whatever was done to that file since.
+KEPT = "AL_LAB_KEPT_PARAMS"
 
 
 def parse(text: str, source: object = PARAMS_FILE) -> dict:
@@ -28,16 +31,28 @@ def parse(text: str, source: object = PARAMS_FILE) -> dict:
     return values
 
 
-def read(path: Path) -> dict:
+def read(path: Path, name: Path | None = None) -> dict:
     """Read a mapping from a YAML file, as ``parse`` does.
+
+    Args:
+        name: what the message calls it, where that is not its path.
 
     Raises:
         BadInput: the file cannot be read or is refused.
     """
     try:
-        return parse(path.read_text(), path)
+        return parse(path.read_text(), name or path)
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read ({error})") from error
+        raise BadInput(f"{name or path}: cannot be read ({error})") from error
+
+
+def current() -> dict:
+    """The params of the stage at work.
+
+    Raises:
+        BadInput: as ``read`` does.
+    """
+    return read(Path(os.environ.get(KEPT) or PARAMS_FILE), PARAMS_FILE)
 
 
 def load(**keys: str) -> SimpleNamespace:
@@ -49,7 +64,7 @@ def load(**keys: str) -> SimpleNamespace:
 
     Values are not checked here: the process that runs a stage checks all of them first.
     """
-    values = read(PARAMS_FILE)
+    values = current()
 
     def look_up(key: str):
         found = values

@@ -141,7 +141,7 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
     """
     labels = files.get(str(prepared.FOLDER / "train_labels.npy"))
     pool_size = len(np.load(labels.file)) if labels else np.inf
-    pools = []
+    pools: list = []
     while (item := files.get(str(labelled.path_of(len(pools))))) is not None:
         try:
             pool = labelled.read(item.file)

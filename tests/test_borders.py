@@ -32,7 +32,7 @@ UNUSED = {
 UNUSED_PARAMS = {
     "a new optimizer": ("optimizers:\n", NADAM),
     "a new protocol": ("protocols:\n", PROTOCOL),
-    "another optimizer": ("betas: [0.9, 0.999]", "betas: [0.8, 0.999]"),
+    "another optimizer": ("alpha: 0.99", "alpha: 0.9"),
     "another protocol": ("cold_start: 1000", "cold_start: 999"),
 }
 # What it does use: what can change a number stays a dependency.

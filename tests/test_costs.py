@@ -1,11 +1,13 @@
 """The log of costs: a row a computed cycle, found by the hash that DVC gives its history."""
 
 import csv
+import fcntl
 import json
 import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,20 @@ def test_rows_of_many_at_once_are_whole(folder: Path) -> None:
     assert {len(line) for line in costs.LOG.read_text().splitlines()[1:]} == {
         len(costs.LOG.read_text().splitlines()[1])
     }
+
+
+def test_nobody_writes_between_the_look_and_the_row(folder: Path) -> None:
+    code = f"from lab.process import costs; print('ready', flush=True); costs.append(0, {SPENT})"
+    with open(costs.LOG, "a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE
+        )
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)  # in which it would see an empty file
+        log.write(",".join(costs.COLUMNS) + "\n")
+    assert process.wait() == 0
+    assert [row["cycle"] for row in rows()] == ["0"]
 
 
 def test_a_full_disk_leaves_no_half_row(folder: Path) -> None:

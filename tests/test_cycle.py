@@ -1,6 +1,7 @@
 """One cycle, from a labelled-index file to the next, in miniature."""
 
 import json
+import platform
 import shutil
 from itertools import product
 from pathlib import Path
@@ -8,15 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lab import choices
 from lab.data import history, labelled, prepared
 from lab.errors import BadInput, Diverged, Interrupted
+from lab.model.resnet import count_flops
+from lab.training import device as devices
 from lab.training import learner
+from lab.training.batches import TrainingBatches
 from lab.training.learner import Learner
+from lab.training.train import Recipe
 from stages import cycle
 from tests.conftest import (
     CLASSES,
+    FIRST_LABELLED,
+    PIXELS,
     POOL_SIZE,
     TEST_SIZE,
     RecordingHost,
@@ -80,6 +88,80 @@ def test_every_strategy(laboratory: Path, strategy: str) -> None:
     # the labels that the oracle gives for what was queried
     labels = prepared.read_split("train").labels[pool_after(1)["index"][6:]]
     assert results(0)["acquired_classes"] == np.bincount(labels, minlength=CLASSES).tolist()
+
+
+class Begun(Exception):
+    """Training began. Holds what it was given."""
+
+    def __init__(self, model: Learner, batches: TrainingBatches, optimizer: dict, recipe: Recipe, is_compiled: bool):
+        super().__init__()
+        self.model, self.batches, self.optimizer, self.recipe = model, batches, optimizer, recipe
+        self.is_compiled = is_compiled
+
+
+@pytest.fixture
+def untrained(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(model, batches, optimizer, recipe, epoch_seed, on_epoch, checkpoint, *, is_compiled):
+        raise Begun(model, batches, optimizer, recipe, is_compiled)
+
+    monkeypatch.setattr(Learner, "fit", fit)
+
+
+def beginning() -> Begun:
+    with pytest.raises(Begun) as begun:
+        run(0)
+    return begun.value
+
+
+def test_each_labelled_image_is_trained_on_with_its_own_label(untrained: None) -> None:
+    batches, train = beginning().batches, prepared.read_split("train")
+    border = batches.padding
+    np.testing.assert_array_equal(batches.padded[:, border:-border, border:-border], train.images[FIRST_LABELLED])
+    assert batches.labels.tolist() == train.labels[FIRST_LABELLED].tolist()
+
+
+def test_no_test_image_is_trained_on(untrained: None) -> None:
+    batches, test = beginning().batches, prepared.read_split("test")
+    border = batches.padding
+    trained = {image.numpy().tobytes() for image in batches.padded[:, border:-border, border:-border]}
+    assert not trained & {image.tobytes() for image in test.images}
+
+
+def test_training_follows_the_params(untrained: None) -> None:
+    changes = {"epochs": 7, "batch_size": 5, "lr_drop_at": 0.5, "lr_drop_factor": 0.2, "crop_padding": 3, "flip": True}
+    change_protocol("training", **changes)
+    change_protocol("loss_prediction", hidden=16, margin=0.25, weight=0.75, detach_at=0.4)
+    change(optim="rmsprop", arch="resnet34")
+    begun = beginning()
+    assert begun.recipe == Recipe(epochs=7, lr_drop_at=0.5, lr_drop_factor=0.2, margin=0.25, weight=0.75, detach_at=0.4)
+    assert begun.optimizer == read_params()["optimizers"]["rmsprop"]
+    assert (begun.batches.batch_size, begun.batches.padding, begun.batches.flip) == (5, 3, True)
+    assert [len(layer) for layer in (begun.model.network.layer1, begun.model.network.layer4)] == [3, 3]
+    assert begun.model.network.stage_channels[0] == 4
+    assert begun.model.module.stages[0].out_features == 16
+    assert not begun.is_compiled
+    change_protocol("training", flip=False)
+    assert not beginning().batches.flip
+
+
+def test_numerics_follow_the_params_and_the_device(untrained: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_protocol("numerics", precision="bfloat16", compile=True)
+    for is_able in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda is_able=is_able: is_able)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr(devices, "can_compile", lambda device, is_able=is_able: is_able)
+        begun = beginning()
+        assert begun.is_compiled == is_able
+        assert begun.model.network.conv1.precision == (torch.bfloat16 if is_able else torch.float32)
+
+
+def test_progress_is_shown_to_its_end(laboratory: Path) -> None:
+    change_protocol("training", epochs=3)
+    training, testing, scoring = run(0).bars
+    assert (training.title, training.total, training.done) == ("cycle 0, 6 labels, training", 3, 3)
+    assert set(training.figures) == {"loss", "accuracy"}
+    assert (testing.title, testing.total, testing.done) == ("cycle 0, testing", TEST_SIZE, TEST_SIZE)
+    assert (scoring.title, scoring.total, scoring.done) == ("cycle 0, scoring the pool", POOL_SIZE - 6, POOL_SIZE - 6)
 
 
 def test_random_controls_query_the_same_images(laboratory: Path) -> None:
@@ -180,17 +262,8 @@ def test_divergence_in_the_very_last_step_is_noticed(laboratory: Path, strategy:
     assert not history.path_of(1).exists()
 
 
-def refuse_training(self: Learner, *given: object, **named: object) -> None:
-    raise AssertionError("training began")
-
-
-@pytest.fixture
-def untrained(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner.Learner, "fit", refuse_training)
-
-
 def test_a_bad_index_file_stops_before_training(untrained: None) -> None:
-    text = labelled.path_of(0).read_text().replace("\n5,0", "\n4,0")
+    text = labelled.path_of(0).read_text().replace("\n22,0", "\n4,0")
     labelled.path_of(0).write_text(text)
     with pytest.raises(BadInput, match="index 4 stands there twice"):
         run(0)
@@ -239,12 +312,28 @@ def test_costs_are_measured_and_kept_apart(laboratory: Path) -> None:
     assert not set(costs) & set(results(0))
 
 
+def test_results_count_what_was_computed(laboratory: Path) -> None:
+    change_protocol("training", epochs=2)
+    run(0)
+    network, module, *_ = learner.build("resnet18", 4, 128, prepared.read_statistics(), torch.device("cpu"))
+    found = results(0)
+    assert found["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert found["module_parameters"] == sum(weight.numel() for weight in module.parameters())
+    assert found["training_images"] == 2 * 6
+    assert found["flops"] == count_flops(network, PIXELS)
+
+
 def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
     run(0)
-    assert results(0)["threads"] >= 1
-    assert (results(0)["precision"], results(0)["compiled"]) == ("float32", False)
-    assert results(0)["device"].startswith("cpu")
-    assert {"instructions", "torch", "cudnn", "python"} <= set(results(0))
+    measured = {"cycle", "labels", "accuracy", "test_images", "loss_spearman", "loss_pair_accuracy", "acquired_classes"}
+    counted = {"parameters", "module_parameters", "training_images", "flops"}
+    machine = {"device", "instructions", "threads", "torch", "cudnn", "python", "precision", "compiled"}
+    assert set(results(0)) == measured | counted | machine
+    assert results(0)["threads"] == torch.get_num_threads()
+    assert results(0)["torch"] == torch.__version__
+    assert results(0)["python"] == platform.python_version()
+    assert (results(0)["precision"], results(0)["compiled"], results(0)["cudnn"]) == ("float32", False, 0)
+    assert results(0)["device"].startswith("cpu ")
 
 
 def test_the_checkpoint_stays_until_the_outputs_are_safe(laboratory: Path) -> None:

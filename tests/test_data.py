@@ -138,6 +138,18 @@ def test_prepared_arrays_are_memory_mapped(tmp_path: Path, digit_images: Dataset
     assert prepared.read_statistics(tmp_path).classes == list("0123456789")
 
 
+def test_the_statistics_on_disk_are_those_of_the_training_images(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    bright, dark = (draw.integers(low, low + 100, (9, 4, 4, 3), dtype=np.uint8) for low in (150, 0))
+    bright[..., 0] //= 2
+    labels = np.zeros(9, dtype=np.int64)
+    prepared.write(Dataset(Split(bright, labels), Split(dark, labels), ["a", "b"]), tmp_path)
+    mean, std, classes = prepared.read_statistics(tmp_path)
+    np.testing.assert_allclose(mean, (bright / 255).mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, (bright / 255).std(axis=(0, 1, 2)), rtol=1e-6)
+    assert (mean.dtype, std.dtype, classes) == (np.float32, np.float32, ["a", "b"])
+
+
 def test_images_without_labels_are_refused(tmp_path: Path, digit_images: Dataset) -> None:
     short = Split(digit_images.train.images, digit_images.train.labels[:-1])
     with pytest.raises(ValueError, match="train: 1297 images but 1296 labels"):

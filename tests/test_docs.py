@@ -228,11 +228,13 @@ def dvc_commands() -> list[str]:
 
 def run(command: str, **environment: str) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    # What `make check` tells the make that it starts would be printed.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
         command,
         shell=True,
         cwd=ROOT,
-        env={**os.environ, "PATH": path, **environment},
+        env={**inherited, "PATH": path, **environment},
         text=True,
         check=True,
         stdout=subprocess.PIPE,

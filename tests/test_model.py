@@ -111,7 +111,8 @@ def test_building_a_learner_draws_nothing_from_anybody_else() -> None:
     assert torch.equal(torch.rand(1), drawn)
 
 
-def test_module_by_hand() -> None:
+def module_and_features() -> tuple[LossPrediction, list[torch.Tensor]]:
+    """Two stages of 2 and 1 channels, a hidden unit each, and what one image gives them."""
     module = LossPrediction([2, 1], hidden=1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -120,10 +121,28 @@ def test_module_by_hand() -> None:
         module.stages[1].weight[:] = -1.0
         module.head.weight[:] = torch.tensor([[10.0, 100.0]])
         module.head.bias[:] = 0.5
-    # channel means 2 and 3, so 1·2 + 2·3 = 8; the second stage's −1·4 is cut off by the ReLU
     first = torch.tensor([[[1.0, 3.0]], [[2.0, 4.0]]]).unsqueeze(0)
     second = torch.full((1, 1, 1, 1), 4.0)
-    assert module([first, second]).tolist() == [80.5]
+    return module, [first.requires_grad_(), second.requires_grad_()]
+
+
+@pytest.mark.parametrize("gate", [None, 0.0, 0.5, 1.0])
+def test_module_by_hand_whatever_the_gate(gate: float | None) -> None:
+    module, features = module_and_features()
+    # channel means 2 and 3, so 1·2 + 2·3 = 8; the second stage's −1·4 is cut off by the ReLU: 10·8 + 100·0 + 0.5
+    assert module(features, None if gate is None else torch.tensor(gate)).tolist() == [80.5]
+
+
+@pytest.mark.parametrize(("gate", "share"), [(None, 1.0), (1.0, 1.0), (0.5, 0.5), (0.0, 0.0)])
+def test_the_gate_scales_what_the_network_learns_from_the_module(gate: float | None, share: float) -> None:
+    module, (first, second) = module_and_features()
+    module([first, second], None if gate is None else torch.tensor(gate)).sum().backward()
+    # Of each of two pixels: head 10 · stage weight 1 or 2 · half of the mean. Behind the closed ReLU there is nothing.
+    assert first.grad.tolist() == [[[[5 * share, 5 * share]], [[10 * share, 10 * share]]]]
+    assert second.grad.tolist() == [[[[0.0]]]]
+    # The module itself learns alike: head 10 · the means 2 and 3, the hidden units 8 and 0.
+    assert module.stages[0].weight.grad.tolist() == [[20.0, 30.0]]
+    assert module.head.weight.grad.tolist() == [[8.0, 0.0]]
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -172,3 +191,10 @@ def test_ranking_loss_teaches_the_prediction_and_not_the_true_loss() -> None:
     ranking_loss(predicted, true, 1.0).backward()
     assert predicted.grad.tolist() == [-1.0, 1.0]
     assert true.grad is None
+
+
+def test_gradient_of_the_ranking_loss_by_hand() -> None:
+    predicted = torch.tensor([1.5, 1.0, 5.0, 1.0, 3.0, 2.0], requires_grad=True)
+    ranking_loss(predicted, torch.tensor([2.0, 1.0, 2.0, 1.0, 2.0, 1.0]), 1.0).backward()
+    # Pairs (0, 3): right by 0.5, less than the margin; (1, 4): right by 2; (2, 5): right by 3. A third of the first.
+    assert predicted.grad.tolist() == pytest.approx([-1 / 3, 0, 0, 1 / 3, 0, 0])

@@ -14,6 +14,7 @@ from lab import choices, params
 from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
+from lab.training import optimizers
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
@@ -244,6 +245,15 @@ def test_an_optimizer_is_four_lines_more() -> None:
     lines = "\n  nadam:\n    class: NAdam\n    lr: 0.002\n    momentum_decay: 0.004\n"
     text = TEXT.replace("\nprotocols:", lines + "\nprotocols:").replace("optim: sgd", "optim: nadam")
     check.check(params.parse(text))
+
+
+@pytest.mark.parametrize("name", optimizers.classes())
+def test_every_optimizer_is_accepted_with_its_defaults_left_out_or_written_out(name: str) -> None:
+    written = {
+        key: [*value] if isinstance(value, tuple) else value for key, value in optimizers.arguments(name).items()
+    }
+    for settings in ({"lr": 0.001}, written):
+        check.check(changed(SHIPPED, "optimizers.mine", {"class": name, **settings}))
 
 
 def test_all_faults_are_named_at_once() -> None:

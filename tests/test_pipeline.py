@@ -65,13 +65,13 @@ def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
         "summarise",
         "plot",
     ]
-    assert "cycle 1, 40 labels, training: 1 of 1 epochs, loss" in first
+    assert "cycle 1, 60 labels, training: 1 of 1 epochs, loss" in first
     curve = pd.read_csv(clone.folder / "plots/curve.csv")
-    assert curve["labels"].tolist() == [20, 40]
+    assert curve["labels"].tolist() == [20, 60]
     assert curve["accuracy"].between(0, 1).all()
     assert curve["label_efficiency"].isna().tolist() == [True, False]
     assert json.loads(clone.read("metrics/summary.json"))["accuracy"] == curve["accuracy"].iloc[-1]
-    assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 60
+    assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 100
     assert (clone.folder / "plots/accuracy_vs_budget.png").exists()
     assert stages_run(clone("dvc", "repro")) == [], "a second time runs nothing"
 
@@ -96,7 +96,7 @@ def test_settings_of_another_optimizer_leave_a_run_valid(clone: Clone, first: st
 
 def test_more_cycles_reuse_those_done(clone: Clone, longer: str) -> None:
     assert stages_run(longer) == ["check", "cycle@2", "summarise", "plot"]
-    assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 40, 60]
+    assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 60, 100]
 
 
 def test_fewer_cycles_run_none_and_leave_no_trace_of_the_others(clone: Clone, first: str) -> None:
@@ -126,9 +126,9 @@ def test_experiments_are_compared(clone: Clone, adamw: str) -> None:
     values = data["plots/curve.csv"][0]["anchor_definitions"]["<DVC_METRIC_DATA>"]
     assert [(row["rev"], row["labels"]) for row in values] == [
         ("first", "20"),
-        ("first", "40"),
+        ("first", "60"),
         ("adamw", "20"),
-        ("adamw", "40"),
+        ("adamw", "60"),
     ]
     assert "area_under_budget_curve" in clone("dvc", "metrics", "diff", "first", "adamw")
 
@@ -146,7 +146,7 @@ def test_the_comparison_is_a_table_and_a_picture(clone: Clone, adamw: str, longe
     printed = clone("python", "-m", compare.__name__, "first", "adamw", "longer", "--out", "compared/a.png")
     rows = [line.split() for line in printed.splitlines()]
     assert ["first", "adamw", "longer"] in rows
-    assert next(row for row in rows if row[:1] == ["60"])[1:3] == ["–", "–"]
+    assert next(row for row in rows if row[:1] == ["100"])[1:3] == ["–", "–"]
     assert (clone.folder / "compared/a.png").read_bytes().startswith(b"\x89PNG")
     refused = clone("python", "-m", compare.__name__, "first", "nothing", "--out", "a.png", fails=True)
     assert refused.startswith("error: nothing: no finished run of that name")

@@ -104,6 +104,12 @@ def test_names_at_line_ends_do_not_overlap() -> None:
     assert axes.texts[0].xyann[1] == pytest.approx(0.1)
 
 
+def test_every_cycle_has_a_dot() -> None:
+    axes = curve.plt.figure().subplots()
+    curve.draw_lines(axes, run_of().assign(line="a"), "labels", "accuracy", {"a": curve.Look("black")})
+    assert axes.lines[0].get_marker() == "o"
+
+
 def test_words_for_names() -> None:
     names = (
         "resnet18-sgd",

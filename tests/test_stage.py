@@ -215,6 +215,9 @@ def test_checking_alone_makes_signals_wait(run: Callable) -> None:
 
 
 def test_a_stage_that_keeps_nothing_is_stopped_at_once(run: Callable, capsys: pytest.CaptureFixture) -> None:
+    # Tests that run in the background of a shell ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def main(host: Host) -> None:
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")

@@ -1,15 +1,18 @@
 """Two runs in one workspace: the second is refused, and the first is saved as if there had been none."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from lab import params
 from lab.process import workspace
 from tests.toy_stage import ToyStage, toy_stage
 
@@ -135,6 +138,27 @@ def test_params_that_are_edited_during_a_stage_are_put_back_before_dvc_reads_the
     assert params.read_text() == "seed: 3\n"
 
 
+def test_a_stage_reads_the_params_that_its_run_began_with(folder: Path) -> None:
+    workspace.enter()
+    Path("params.yaml").write_text("seed: 2\n")  # while the stage imports PyTorch, say
+    assert params.load(seed="seed").seed == 1
+    assert workspace.KEPT == params.KEPT
+
+
+def test_params_that_dvc_changes_for_a_moment_are_left_to_it(folder: Path) -> None:
+    workspace.enter()
+    with open(".dvc/tmp/lock", "w") as lock:  # as `dvc exp run --queue -S seed=2` does
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path("params.yaml").write_text("seed: 2\n")
+        restoring = threading.Thread(target=workspace.restore)
+        restoring.start()
+        restoring.join(0.2)
+        assert Path("params.yaml").read_text() == "seed: 2\n"
+        Path("params.yaml").write_text("seed: 1\n")
+    restoring.join()
+    assert not list(Path(".dvc/tmp/runs").glob("*.yaml"))
+
+
 def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:
     first = stage.start(*WORKING)
     assert first.stdout.readline() == "working\n"
@@ -142,6 +166,16 @@ def test_a_stage_waits_for_another_one_of_the_same_run(stage: ToyStage) -> None:
     assert second.stdout.readline().endswith("waiting for its end\n")
     assert first.communicate("\n")[0] == "to the end\n"
     assert second.communicate()[0] == "the next\n"
+
+
+def test_waiting_can_be_interrupted(stage: ToyStage) -> None:
+    first = stage.start(*WORKING)
+    assert first.stdout.readline() == "working\n"
+    second = stage.start("print('the next')")
+    assert second.stdout.readline().endswith("waiting for its end\n")
+    second.send_signal(signal.SIGINT)
+    assert second.communicate()[0] == "error: stopped by SIGINT: finished stages are kept\n"
+    assert first.communicate("\n")[0] == "to the end\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -177,6 +211,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("init", "--quiet")
     git(*author, "commit", "--quiet", "--allow-empty", "--message", "start")
     git("checkout", "--quiet", "--detach")
+    monkeypatch.setenv(workspace.KEPT, "")
     for key, value in (("STAGE", "toy"), ("EXP_NAME", "first"), ("EXP_BASELINE_REV", git("rev-parse", "HEAD"))):
         monkeypatch.setenv(f"DVC_{key}", value)
     return tmp_path

@@ -84,9 +84,9 @@ class ToyStage:
 
     def warm_up(self, **options: object) -> None:
         """Start a warm process, and wait until it forks stages. options: as of ``start``."""
-        before = self.sockets()
+        before = set(self.sockets())
         self.run("pass", **options)
-        wait_until(lambda: self.sockets() != before)
+        wait_until(lambda: set(self.sockets()) - before)
 
     def warm_processes(self) -> list[int]:
         """The process numbers of all warm processes."""

@@ -65,7 +65,7 @@ def read(path: Path) -> pd.DataFrame:
     return pool
 
 
-def check_indices(pool: pd.DataFrame, path: Path, pool_size: int) -> None:
+def check_indices(pool: pd.DataFrame, path: Path, pool_size: float) -> None:
     """Refuse indices that are out of range or stand there twice.
 
     Raises:

@@ -26,7 +26,7 @@ def area_under_budget_curve(labels: ArrayLike, accuracy: ArrayLike) -> float | N
     labels = np.asarray(labels, dtype=float)
     if len(labels) < 2:
         return None
-    return float(np.trapezoid(accuracy, labels) / (labels[-1] - labels[0]))
+    return float(np.trapezoid(np.asarray(accuracy, dtype=float), labels) / (labels[-1] - labels[0]))
 
 
 def labels_to_reach(target: float, labels: ArrayLike, accuracy: ArrayLike) -> int | None:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -114,7 +114,7 @@ def check_files(*, optimizers: bool = True) -> None:
         ValueError: the message holds a heading, one line a fault, and how to go back.
     """
     try:
-        check(params.read(params.PARAMS_FILE), optimizers=optimizers)
+        check(params.current(), optimizers=optimizers)
     except ValueError as error:
         faults = [f"  {line}" for line in str(error).splitlines()]
         # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
@@ -179,8 +179,6 @@ def _budget(found: Params) -> Iterator[str]:
 def _optimizer(key: str, block: dict) -> Iterator[str]:
     """Faults of a block, held against the class that it names."""
     # Imported here: PyTorch takes seconds, and stages that compute nothing with it do without.
-    import torch
-
     from lab.training import optimizers
 
     name = block.get("class")
@@ -202,14 +200,30 @@ def _optimizer(key: str, block: dict) -> Iterator[str]:
     if "lr" not in settings:
         faults.append(f"{key}.lr: missing")
     if not any(faults):
-        try:
-            optimizers.build(block, [torch.zeros(1, requires_grad=True)])
-        except (ValueError, TypeError, RuntimeError) as error:
-            faults.append(f"{key} = {block}: {name} refuses it: {error}")
+        faults += _refused_by_the_class(key, name, settings)
     yield from filter(None, faults)
 
 
-def _setting(key: str, value: object, default: object) -> str | None:
+def _refused_by_the_class(key: str, name: str, settings: dict) -> list[str]:
+    """What the class itself refuses of its settings, under the key that it refuses also alone."""
+    import torch
+
+    from lab.training import optimizers
+
+    def refusal(chosen: dict) -> str | None:
+        try:
+            optimizers.build({"class": name, **chosen}, [torch.zeros(1, requires_grad=True)])
+        except (ValueError, TypeError, RuntimeError) as error:
+            return f"{name} refuses it: {error}"
+        return None
+
+    if (why := refusal(settings)) is None:
+        return []
+    alone = [argument for argument, value in settings.items() if refusal({argument: value}) == why]
+    return [f"{key}.{argument} = {settings[argument]!r}: {why}" for argument in alone] or [f"{key} = {settings}: {why}"]
+
+
+def _setting(key: str, value: Any, default: object) -> str | None:
     """The fault of an optimizer's setting, whose default tells its type; None where it is right."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else f"{key} = {value!r}: must be true or false"

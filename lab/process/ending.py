@@ -52,10 +52,10 @@ def status_of(main: Callable[[], None], cycle: str | None = None) -> int:
     except KeyboardInterrupt:
         message, status = "stopped by SIGINT: finished stages are kept", 130
     except Exception as error:
-        message, status = _explanation(error, cycle), 1
-        if message is None:
+        if (explained := _explanation(error, cycle)) is None:
             traceback.print_exc()
-            return status
+            return 1
+        message, status = explained, 1
     print(f"error: {message}", file=sys.stderr)
     return status
 

@@ -33,7 +33,8 @@ SECONDS_TO_STOP = 60
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 HANDLERS = {number: signal.getsignal(number) for number in PASSED_ON}
 # Environment variables that differ between stages and between experiments, and that no library reads.
-PASSING = {"DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "PWD", "OLDPWD", "SHLVL", "_"}
+PASSING = {"DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", workspace.KEPT}
+PASSING |= {"PWD", "OLDPWD", "SHLVL", "_"}
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Check what a YAML file holds, and refuse it in one line a fault: the key, its value, what it may be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from difflib import get_close_matches
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -48,7 +48,7 @@ def not_a_choice(key: str, value: object, choices: Iterable[str], said: object =
     return f"{key} = {value!r}: choose from {', '.join(choices)}{guess}"
 
 
-def _explain(fault: dict) -> str:
+def _explain(fault: Mapping[str, Any]) -> str:
     key = ".".join(map(_on_one_line, fault["loc"]))
     value, kind, details = fault["input"], fault["type"], fault.get("ctx", {})
     if kind == "missing":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 LOCK, RUNS = Path(".dvc/tmp/stage.lock"), Path(".dvc/tmp/runs")
+KEPT = "AL_LAB_KEPT_PARAMS"  # as in lab.params, which takes too long to import here
 BASELINE = "refs/exps/exec/EXEC_BASELINE"
 PARENT = os.getppid()
 
@@ -42,8 +43,11 @@ def enter() -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("an earlier stage of this workspace is stopping: waiting for its end", flush=True)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            print("an earlier stage of this workspace is stopping: waiting for its end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except KeyboardInterrupt:
+            sys.exit("error: stopped by SIGINT: finished stages are kept")
     restore()
 
 
@@ -52,7 +56,14 @@ def restore() -> None:
     # A stage that outlives DVC has another parent, of which no later run would see the end.
     if "DVC_STAGE" not in os.environ or not RUNS.is_dir() or os.getppid() != PARENT:
         return
-    kept = RUNS / _name_of(PARENT)
+    # DVC's own lock: under it `dvc exp run --queue` and `--temp` change these files for a moment.
+    with open(RUNS.parent / "lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _restore(RUNS / _name_of(PARENT))
+
+
+def _restore(kept: Path) -> None:
+    os.environ[KEPT] = str(kept)
     if not kept.exists():
         shutil.copyfile(PARAMS, kept)
     elif PARAMS.read_bytes() != kept.read_bytes():

@@ -90,13 +90,9 @@ class Data(NamedTuple):
 
     def labels(self, low: int, high: int) -> list[int]:
         """The study's numbers of labels between two shares of its budget, given in the paper's labels."""
-        budget = self.tidy["labels"].max()
-        share = self.tidy["labels"].unique() / budget
-        return [
-            int(labels)
-            for labels, part in zip(self.tidy["labels"].unique(), share, strict=True)
-            if low / BUDGET - 1e-9 <= part <= high / BUDGET + 1e-9
-        ]
+        found = self.tidy["labels"].unique()
+        shares = found / found.max()
+        return found[(low / BUDGET - 1e-9 <= shares) & (shares <= high / BUDGET + 1e-9)].tolist()
 
     def accuracy_at(self, low: int, high: int | None = None) -> Measure:
         return mean_accuracy(self.labels(low, high or low))

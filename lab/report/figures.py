@@ -1,6 +1,7 @@
 """The figures of a study, drawn with seaborn from its tidy table."""
 
 import json
+from textwrap import fill
 from typing import NamedTuple
 
 import matplotlib
@@ -90,11 +91,13 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     if table.empty:
         return None
     protocol, seeds = table["protocol"].iloc[0], table.groupby("group")["seed"].nunique()
-    counts = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    counts = "1 seed" if seeds.max() == 1 else f"{seeds.max()} seeds"
+    if seeds.min() < seeds.max():
+        counts = f"{seeds.min()} to {counts}"
     options: dict[str, object] = {"units": "seed", "estimator": None}
-    drawn = f"Lines: single runs, {counts} seeds."
+    drawn = f"Lines: single runs, {counts}."
     if seeds.min() >= FEWEST_SEEDS:
-        drawn = f"Lines: means of {counts} seeds."
+        drawn = f"Lines: means of {counts}."
         if chart.x == "labels":
             options = {"errorbar": "sd", "err_kws": {"alpha": 0.12, "linewidth": 0}}
             drawn += " Bands: one standard deviation."
@@ -133,7 +136,7 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     if public is not None:
         notes.append("Stars: the paper's text. Dashed grey: public curves.")
     figure.suptitle(chart.title)
-    figure.supxlabel(" ".join(notes), size="small", color="0.4")
+    figure.supxlabel(fill(" ".join(notes), int(14 * figure.get_figwidth())), size="small", color="0.4")
     return figure
 
 
@@ -243,7 +246,7 @@ def _looks(part: pd.DataFrame) -> dict[str, Look]:
 def _grid(count: int, columns: int) -> tuple[Figure, list[plt.Axes]]:
     """So many panels with the same axes."""
     rows = -(count // -columns)
-    size = (0.5 + 4.6 * columns, 1 + 3.3 * rows)
+    size = (max(7, 0.5 + 4.6 * columns), 1 + 3.3 * rows)
     shared = {"sharex": True, "sharey": True}
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
     for axes in grid.flat[count:]:

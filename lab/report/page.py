@@ -47,7 +47,7 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    tested, untested = ([_claim(rows) for rows in some] for some in _claims(verdicts))
+    tested, untested = _claims(verdicts)
     compared = {
         "Area under the budget curve": pairwise(tidy, area),
         "Accuracy at the end": pairwise(tidy, final_accuracy),
@@ -91,11 +91,11 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
         "|---|---|---|",
     ]
     tested, untested = _claims(verdicts)
-    for claim in map(_claim, tested):
+    for claim in tested:
         text = f"**{claim['claim']}** ({claim['source']}): “{claim['sentence']}”"
         lines.append(f"| {text} | {'<br>'.join(claim['lines'])} | **{claim['verdict']}** |")
     if untested:
-        lines += ["", "Not tested: " + "; ".join(rows["claim"].iloc[0] for rows in untested) + "."]
+        lines += ["", "Not tested: " + "; ".join(claim["claim"] for claim in untested) + "."]
     return "\n".join(lines) + "\n"
 
 
@@ -110,16 +110,14 @@ def claim_lines(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _claims(verdicts: pd.DataFrame) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
-    """The rows of each claim that the study tests, and of each that it does not."""
-    claims = [rows for _, rows in verdicts.groupby("claim", sort=False)]
-    return [rows for rows in claims if rows["is_judged"].any()], [
-        rows for rows in claims if not rows["is_judged"].any()
-    ]
-
-
-def _claim(rows: pd.DataFrame) -> dict:
-    return {"lines": claim_lines(rows), **rows.iloc[0][["claim", "source", "sentence", "verdict"]]}
+def _claims(verdicts: pd.DataFrame) -> tuple[list[dict], list[dict]]:
+    """The claims that the study tests, and those that it does not: each with what the pages say of it."""
+    tested: list[dict] = []
+    untested: list[dict] = []
+    for _, rows in verdicts.groupby("claim", sort=False):
+        about = rows.iloc[0][["claim", "source", "sentence", "verdict"]]
+        (tested if rows["is_judged"].any() else untested).append({"lines": claim_lines(rows), **about})
+    return tested, untested
 
 
 def interval(row: pd.Series) -> str:
@@ -154,13 +152,9 @@ def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
 def cost_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """A row a group: what one run costs, the mean over seeds."""
     runs = tidy.groupby(["group", "seed"], sort=False)
+    others = runs.agg({"training_images": "sum", "peak_memory_mb": "max", "parameters": "max", "flops": "max"})
     # The sum of a run with a cycle that was restored, and so has no seconds, is not known.
-    runs = (
-        runs[SECONDS]
-        .sum(skipna=False)
-        .join(runs.agg({"training_images": "sum", "peak_memory_mb": "max", "parameters": "max", "flops": "max"}))
-    )
-    table = runs.groupby("group", sort=False).mean()
+    table = runs[SECONDS].sum(skipna=False).join(others).groupby("group", sort=False).mean()
     columns = {
         **{f"seconds of {name.removesuffix('_seconds')}": (table[name], ",.0f") for name in SECONDS},
         "images trained on": (table["training_images"], ",.0f"),
@@ -168,7 +162,7 @@ def cost_table(tidy: pd.DataFrame) -> pd.DataFrame:
         "parameters, millions": (table["parameters"] / 1e6, ".2f"),
         "MFLOP an image, forward": (table["flops"] / 1e6, ",.1f"),
     }
-    shown = {name: [_number(value, digits) for value in values] for name, (values, digits) in columns.items()}
+    shown = {name: ["–" if np.isnan(n) else f"{n:{form}}" for n in values] for name, (values, form) in columns.items()}
     return pd.DataFrame({"arm": table.index.map(words), **shown})
 
 
@@ -206,10 +200,6 @@ def _spread(mean: pd.Series, deviation: pd.Series) -> list[str]:
         "–" if np.isnan(two) else f"{100 * one:.1f} ± {100 * two:.1f} %"
         for one, two in zip(mean, deviation, strict=True)
     ]
-
-
-def _number(value: float, digits: str) -> str:
-    return "–" if np.isnan(value) else format(value, digits)
 
 
 def _html(table: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@ Reports and estimates import their libraries when they are called: PyTorch takes
 
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from math import nan
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,23 +173,17 @@ def _print_job(study: Path, arms: list[plan.Arm], settings: cluster.Settings) ->
 
 
 def _points(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = nan
-    if not 0 <= number <= 100:
-        raise ArgumentTypeError(f"{text}: must be a number of points, 0 to 100")
-    return number
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) <= 100:
+            return number
+    raise ArgumentTypeError(f"{text}: must be a number of points, 0 to 100")
 
 
 def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ArgumentTypeError(f"{text}: must be a whole number from 1")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise ArgumentTypeError(f"{text}: must be a whole number from 1")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def read(path: Path, params_text: str) -> list[Arm]:
     return arms
 
 
-def get(values: dict, key: str) -> object:
+def get(values: object, key: str) -> object:
     """The value of a dotted key; None where there is none."""
     for name in key.split("."):
         values = values.get(name) if isinstance(values, dict) else None
@@ -161,8 +161,7 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
         said.append(str(strategy))
     for key, value in values.items():
         if key not in (*ALWAYS, "strategy") and len(study.arms[key]) > 1:
-            is_word = isinstance(value, str)
-            said.append(_plain(value if is_word else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
+            said.append(_plain(value if isinstance(value, str) else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
     group = "-".join(said)
     try:
         found = with_settings(base, settings)

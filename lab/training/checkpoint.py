@@ -42,7 +42,7 @@ def key_of(params: dict, machine: dict, arrays: list[np.ndarray]) -> str:
             digest.update(name.encode() + Path(file).read_bytes())
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

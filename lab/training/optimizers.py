@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterable
 
-from torch import nn, optim
+from torch import Tensor, optim
 
 # They need a closure, sparse gradients or matrices alone.
 UNSUITABLE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
@@ -23,7 +23,7 @@ def arguments(name: str) -> dict[str, object]:
     return {key: value.default for key, value in signature.items() if key not in NOT_SETTINGS}
 
 
-def build(block: dict, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+def build(block: dict, parameters: Iterable[Tensor]) -> optim.Optimizer:
     """The optimizer of a block over the parameters.
 
     Args:
@@ -34,5 +34,5 @@ def build(block: dict, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
     """
     cls = classes()[block["class"]]
     # Fused: a step is one pass over all parameters.
-    fused = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
+    fused: dict = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
     return cls(parameters, **{key: value for key, value in block.items() if key != "class"}, **fused)

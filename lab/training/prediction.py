@@ -40,7 +40,7 @@ def predict(
     network.eval()
     # All outputs in one piece from the start: kept one by one between the temporaries of each batch, they
     # would keep the memory of those from being used again.
-    outputs = []
+    outputs: list[Tensor] = []
     for start in range(0, len(indices), BATCH_SIZE):
         batch = indices[start : start + BATCH_SIZE]
         logits, features = network(normalise(torch.from_numpy(images[batch]).to(device)))
@@ -50,7 +50,7 @@ def predict(
             output[start : start + len(batch)] = part
         if isinstance(images, np.memmap):
             # Pages that were read would stay with this process: the whole pool in the end.
-            images._mmap.madvise(mmap.MADV_DONTNEED)
+            images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # it is private
         on_batch(len(batch))
     logits, *losses = (output.cpu().numpy() for output in outputs)
     return Predictions(logits, losses[0] if losses else None)

@@ -115,7 +115,7 @@ def _copy(source: Path, names: set[str], target: Path) -> Iterator[str]:
     with tarfile.open(source) as archive:
         for member in archive:
             name = Path(member.name).name
-            if member.isfile() and name in names:
+            if member.isfile() and name in names and (content := archive.extractfile(member)):
                 with replaced(target / name) as out:
-                    shutil.copyfileobj(archive.extractfile(member), out)
+                    shutil.copyfileobj(content, out)
                 yield name

@@ -8,4 +8,6 @@ PREDICTS_POOL = True
 
 def score(candidates: Candidates) -> Scores:
     """The predicted loss of each candidate, float32 (n,)."""
-    return candidates.predict().predicted_loss
+    losses = candidates.predict().predicted_loss
+    assert losses is not None, "TRAINS_MODULE"
+    return losses

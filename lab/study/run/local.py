@@ -95,25 +95,12 @@ def _run_all(
                 else:
                     state.failed[item.arm.name] = folders.reason(folder, item.arm.name)
             while waiting and len(running) < jobs:
-                slot = min(set(range(jobs)) - {item.slot for item in running})
-                running.append(_Running(waiting[0], slot, _start(study, waiting.pop(0), revision, slot, jobs, options)))
+                arm, slot = waiting.pop(0), min(set(range(jobs)) - {item.slot for item in running})
+                (folder / f"{arm.name}.log").write_text("")
+                process = processes.start(study, arm.name, revision, folder, *options, env=environment_of(slot, jobs))
+                running.append(_Running(arm, slot, process))
             show(state._replace(running=[item.arm for item in running]))
             time.sleep(SECONDS_BETWEEN_POLLS)
     finally:
         processes.stop([item.process for item in running])
     return state
-
-
-def _start(
-    study: Path, arm: plan.Arm, revision: str, slot: int, jobs: int, options: tuple[str, ...]
-) -> subprocess.Popen:
-    folder = folders.of(study)
-    with open(folder / f"{arm.name}.log", "w") as log:
-        return subprocess.Popen(
-            [*processes.arm_command(study, arm.name, revision, folder), *options],
-            env=environment_of(slot, jobs),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )

@@ -11,10 +11,20 @@ from pathlib import Path
 SECONDS_TO_STOP = 90
 
 
-def arm_command(study: Path, name: str, revision: str, folder: Path) -> list[str]:
-    """The command that runs one arm: the same on this machine and on a cluster."""
-    arm = ["lab.study.run.arm", str(study), name, "--revision", revision, "--folder", str(folder)]
-    return [sys.executable, "-m", *arm]
+def start(
+    study: Path, name: str, revision: str, folder: Path, *options: str, env: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """Start one arm, the same way on this machine and on a cluster; what it prints is added to its log."""
+    arm = ["lab.study.run.arm", str(study), name, "--revision", revision, "--folder", str(folder), *options]
+    with open(folder / f"{name}.log", "a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arm],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def stop(processes: list[subprocess.Popen]) -> None:

@@ -62,14 +62,7 @@ class Attempt:
             return False
         job, node = os.environ["SLURM_JOB_ID"], os.environ.get("SLURMD_NODENAME", "?")
         self.log(name, f"{folders.ATTEMPT}{time.strftime('%F %T')}, job {job} on {node}")
-        with open(self.folder / f"{name}.log", "a") as log:
-            process = self.process = subprocess.Popen(
-                [*processes.arm_command(self.study, name, self.revision, self.folder), *self.options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = self.process = processes.start(self.study, name, self.revision, self.folder, *self.options)
         if self.number is not None:  # it came before there was a process to end
             processes.terminate(process)
         process.wait()
