@@ -14,12 +14,11 @@ from lab.errors import BadInput, Diverged, Interrupted
 OUTPUTS = ("data", "metrics", "plots")
 MARGIN = 2**20  # bytes, for folders and lock files
 
-# What Python, NumPy, PyTorch, oneDNN and cuBLAS say when memory runs out.
+# What PyTorch, oneDNN and cuBLAS say when memory runs out.
 LACK_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "could not create a memory",
-    "Unable to allocate",
     "out of memory",
     "ALLOC_FAILED",
 )
