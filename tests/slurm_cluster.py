@@ -7,7 +7,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -61,8 +62,17 @@ class Cluster:
     def start_node(self, node: str) -> None:
         self._start(f"slurmd-{node}", "-N", node)
 
+    @contextmanager
+    def without_node(self, node: str) -> Iterator[None]:
+        """A node is dead, from now on until the block ends."""
+        self.kill_node(node)
+        try:
+            yield
+        finally:
+            self.start_node(node)
+
     def kill_node(self, node: str) -> None:
-        """As a power cut does: the daemon of a node and all that runs on it."""
+        """Kill the daemon of a node and all that runs on it, as a power cut does."""
         self._kill(f"slurmd-{node}")
         for process in psutil.process_iter():
             try:
