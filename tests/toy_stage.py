@@ -114,7 +114,7 @@ def toy_stage() -> Iterator[ToyStage]:
 
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Wait for what must come soon."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not is_so():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.01)
