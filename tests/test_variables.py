@@ -1,5 +1,6 @@
 """Environment variables that cannot be right are refused with the variable, its value and the cure."""
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -78,6 +79,7 @@ def test_cifar10_can_be_an_archive_a_folder_or_unnamed(folder: Path, monkeypatch
         ("{folder}/absent", "no such file or folder"),
         ("{folder}/socket", "no such file or folder"),
         ("{folder}/unreadable", "cannot be read, permission denied"),
+        ("{folder}/closed", "cannot be read, permission denied"),
         ("{folder}/" + "x" * 300, "cannot be read, file name too long"),
     ],
 )
@@ -86,12 +88,14 @@ def test_a_source_of_cifar10_that_cannot_be_read_is_refused(
 ) -> None:
     (folder / "archive.tar.gz").write_text("")
     (folder / "unreadable").write_text("")
+    (folder / "closed").mkdir()
     socket.socket(socket.AF_UNIX).bind("socket")
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    for owner, name in ((Path, "open"), (os, "listdir")):
+        monkeypatch.setattr(owner, name, refuse)  # root may read everything
     value = value.format(folder=folder)
     monkeypatch.setenv(variables.CIFAR10, value)
     with pytest.raises(BadInput, match=re.escape(f"AL_LAB_CIFAR10 = {value!r}: {reason}") + ".*unset the variable"):
