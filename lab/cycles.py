@@ -1,4 +1,4 @@
-"""Print the setting of so many cycles: dvc exp run -S "$(python -m lab.cycles 3)" """
+"""Print the setting for a number of cycles: dvc exp run -S "$(python -m lab.cycles 3)" """
 
 import json
 from argparse import ArgumentParser
@@ -15,7 +15,7 @@ def setting(count: int) -> str:
 
 
 def main() -> None:
-    parser = ArgumentParser(description="Print the setting of `dvc exp run -S` for so many cycles.")
+    parser = ArgumentParser(description="Print the setting of `dvc exp run -S` for a number of cycles.")
     parser.add_argument("cycles", type=int)
     count = parser.parse_args().cycles
     if count < 1:

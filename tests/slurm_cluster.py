@@ -126,7 +126,7 @@ class Cluster:
             "MpiDefault": "none",
             "ReturnToService": 2,
             # A dead node is noticed soon.
-            "SlurmdTimeout": 6,
+            "SlurmdTimeout": 15,
             "KillWait": 20,
             "SchedulerParameters": "batch_sched_delay=0,sched_interval=1,bf_interval=1",
             "PartitionName": "gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP",

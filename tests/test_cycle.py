@@ -265,7 +265,7 @@ def test_divergence_in_the_very_last_step_is_noticed(laboratory: Path, strategy:
 def test_a_bad_index_file_stops_before_training(untrained: None) -> None:
     text = labelled.path_of(0).read_text().replace("\n22,0", "\n4,0")
     labelled.path_of(0).write_text(text)
-    with pytest.raises(BadInput, match="index 4 stands there twice"):
+    with pytest.raises(BadInput, match="index 4 is listed twice"):
         run(0)
 
 

@@ -57,7 +57,7 @@ def write(path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("index,cycle,score\n1,0,\n1,0,\n2,1,0.5\n", "index 1 stands there twice; 1 duplicates in all"),
+        ("index,cycle,score\n1,0,\n1,0,\n2,1,0.5\n", "index 1 is listed twice; 1 duplicates in all"),
         ("index,cycle,score\n1,0,\n1000,0,\n2,1,0.5\n", "index 1000 is out of range, the training set has 1,000"),
         ("index,cycle,score\n1,0,\n-1,0,\n2,1,0.5\n", "index -1 is out of range"),
         ("index,cycle,score\n1,0,\n", "1 images, fewer than the 3 of cycle 1"),

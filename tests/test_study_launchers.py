@@ -90,7 +90,7 @@ def test_the_status_of_an_arm(
 
 
 def test_the_reason_is_the_first_error_of_the_last_attempt(tmp_path: Path) -> None:
-    (tmp_path / "arm.log").write_text("--- one\nerror: old\n--- two\nfine\nerror: new\nerror: not done\n")
+    (tmp_path / "arm.log").write_text("--- one\nerror: old\n--- two\nERROR: of DVC\nerror: new\nerror: not done\n")
     assert folders.reason(tmp_path, "arm").startswith("error: new (")
     assert folders.reason(tmp_path, "other").startswith("nothing was printed (")
 

@@ -59,7 +59,7 @@ def test_an_intact_chain_has_no_fault(chain: dict[str, Cached]) -> None:
     ("text", "message"),
     [
         ("index,cycle,score\n5,0,\n4,0,\n9,1,0.5\n", "data/labelled/1.csv does not begin with all images of"),
-        ("index,cycle,score\n5,0,\n3,0,\n3,1,0.5\n", "index 3 stands there twice"),
+        ("index,cycle,score\n5,0,\n3,0,\n3,1,0.5\n", "index 3 is listed twice"),
         ("index,cycle,score\n5,0,\n3,0,\n10,1,0.5\n", "index 10 is out of range"),
         ("index,cycle,score\n5,0,\n", "does not begin with all images of"),
         ("index,cycle\n5,0\n", "columns index, cycle; must be index, cycle, score"),

@@ -221,6 +221,26 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], text=True, stdout=subprocess.PIPE).stdout.strip()
 
 
+def test_a_program_that_runs_two_experiments_gives_each_its_own_params(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.enter()
+    monkeypatch.setenv("DVC_EXP_NAME", "second")
+    Path("params.yaml").write_text("seed: 2\n")
+    for _ in range(2):
+        workspace.restore()
+        assert Path("params.yaml").read_text() == "seed: 2\n"
+
+
+def test_no_version_of_the_params_that_somebody_wrote_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.enter()
+    for number, text in enumerate(("seed: 2\n", "seed: 3\n")):
+        monkeypatch.setattr(workspace.time, "time", lambda number=number: 1e9 + number)
+        Path("params.yaml").write_text(text)
+        workspace.restore()
+    assert {file.read_text() for file in Path(".dvc/tmp/runs").glob("*.yaml")} == {"seed: 2\n", "seed: 3\n"}
+
+
 def test_the_commit_that_an_experiment_starts_from_is_known_to_its_end(folder: Path) -> None:
     workspace.enter()
     git("update-ref", "-d", BASELINE)  # as a second `dvc exp run` does when it is refused

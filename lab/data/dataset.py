@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Split(NamedTuple):
-    """images: uint8 (n, 32, 32, 3), 0 … 255; labels: int64 (n,), 0 … classes − 1."""
+    """images: uint8 (n, size, size, 3), 0 … 255; labels: int64 (n,), 0 … classes − 1."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

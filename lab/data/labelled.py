@@ -76,7 +76,7 @@ def check_indices(pool: pd.DataFrame, path: Path, pool_size: float) -> None:
         raise BadInput(f"{path}: index {outside.iloc[0]} is out of range, the training set has {pool_size:,} images")
     twice = pool.loc[pool["index"].duplicated(), "index"]
     if len(twice):
-        raise BadInput(f"{path}: index {twice.iloc[0]} stands there twice; {len(twice)} duplicates in all")
+        raise BadInput(f"{path}: index {twice.iloc[0]} is listed twice; {len(twice)} duplicates in all")
 
 
 def check(pool: pd.DataFrame, path: Path, pool_size: int, cycle: int, cold_start: int, query: int) -> None:
@@ -89,7 +89,7 @@ def check(pool: pd.DataFrame, path: Path, pool_size: int, cycle: int, cold_start
         cold_start, query: images that the cold start and each later cycle acquired.
 
     Raises:
-        BadInput: an index stands there twice or is out of range, or there are not as many images of
+        BadInput: an index is listed twice or is out of range, or there are not as many images of
             each cycle as were acquired (the file is smaller than its predecessor, say).
     """
     check_indices(pool, path, pool_size)

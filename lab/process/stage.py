@@ -24,16 +24,18 @@ class StageHost(Host):
 
     Attributes:
         scratch: the folder for checkpoints.
+        begin: called when the stage begins its work, after all that it refuses.
         costs: what the stage recorded.
     """
 
-    def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
+    def __init__(self, scratch: Path, begin: Callable[[], None] = lambda: None) -> None:
+        self.scratch, self.begin = scratch, begin
         self.costs: dict[str, float] = {}
         self._for_later: list[Callable[[], None]] = []
         self._interruption: Interruption | None = None
 
     def progress(self, title: str, total: int, unit: str) -> Progress:
+        self.begin()
         return Progress(title, total, unit)
 
     @property
@@ -49,7 +51,7 @@ class StageHost(Host):
     def when_safe(self, do: Callable[[], None]) -> None:
         self._for_later.append(do)
 
-    def are_safe(self) -> None:
+    def do_what_waited(self) -> None:
         """The stage's outputs are safe: do what waited for it. What fails now is a warning and no lost result."""
         for do in self._for_later:
             try:
@@ -84,9 +86,7 @@ def _work(stage: str, *arguments: str) -> None:
     variables.check_warm()
     if stage == "download" and params.load(dataset="dataset").dataset == "cifar10":
         variables.check_cifar10()
-    host = StageHost(variables.scratch_folder())
-    if stage == "cycle":
-        _forget_an_earlier_run()
+    host = StageHost(variables.scratch_folder(), *([_forget_an_earlier_run] if stage == "cycle" else []))
     started = time.time()
     importlib.import_module(f"stages.{stage}").main(host, *arguments)
     ending.refuse_a_full_cache(started)
@@ -94,7 +94,7 @@ def _work(stage: str, *arguments: str) -> None:
         host.when_safe(
             lambda: costs.append(int(arguments[0]), host.costs | {"peak_memory_mb": memory.peak_memory_mb()})
         )
-    host.are_safe()
+    host.do_what_waited()
 
 
 def _forget_an_earlier_run() -> None:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def restore() -> None:
     # DVC's own lock: under it `dvc exp run --queue` and `--temp` change these files for a moment.
     with open(RUNS.parent / "lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _restore(RUNS / _name_of(PARENT))
+        # Of the experiment too: a program can start several by DVC's API.
+        _restore(RUNS / f"{_name_of(PARENT)}-{os.environ.get('DVC_EXP_NAME', '')}")
 
 
 def _restore(kept: Path) -> None:
@@ -67,7 +69,7 @@ def _restore(kept: Path) -> None:
     if not kept.exists():
         shutil.copyfile(PARAMS, kept)
     elif PARAMS.read_bytes() != kept.read_bytes():
-        changed = kept.with_suffix(".yaml")
+        changed = kept.with_name(f"{kept.name}-{time.time():.0f}.yaml")
         shutil.copyfile(PARAMS, changed)
         shutil.copyfile(kept, PARAMS)
         print(
@@ -87,12 +89,12 @@ def _refuse_beside_another() -> None:
     """Exit if another run of DVC is at work here, with the params that it began with."""
     ours = _name_of(PARENT)
     for kept in RUNS.iterdir():
-        pid = int(kept.name.partition("-")[0])
-        if kept.suffix:
+        pid, started, _ = kept.name.split("-", 2)
+        if kept.name.endswith(".yaml"):  # put aside, for whoever wrote it
             continue
-        if _name_of(pid) != kept.name:
+        if _name_of(int(pid)) != f"{pid}-{started}":
             kept.unlink(missing_ok=True)
-        elif kept.name != ours:
+        elif f"{pid}-{started}" != ours:
             with suppress(FileNotFoundError):
                 shutil.copyfile(kept, PARAMS)
             sys.exit(
@@ -103,10 +105,13 @@ def _refuse_beside_another() -> None:
 
 def _name_of(pid: int) -> str:
     """A name that only this process has: numbers of processes are used again."""
-    import psutil
-
     try:
-        process = psutil.Process(pid)
-        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{pid}-{process.create_time():.0f}"
-    except psutil.NoSuchProcess:
+        if sys.platform == "linux":
+            # In ticks since the start of the machine: psutil's time moves when the clock is set.
+            status, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return "" if status == "Z" else f"{pid}-{rest[18]}"
+        import psutil
+
+        return f"{pid}-{psutil.Process(pid).create_time():.0f}" if psutil.pid_exists(pid) else ""
+    except OSError:
         return ""

@@ -17,7 +17,7 @@ from lab.training import learner
 from lab.training.prediction import BATCH_SIZE
 from lab.training.train import Recipe
 
-SIZE, CLASSES = 32, 10
+CLASSES = 10
 
 
 class Passes(NamedTuple):
@@ -51,7 +51,7 @@ def passes_of(arm: Arm) -> list[Passes]:
 
 def operations_of(arm: Arm) -> list[int]:
     """Floating-point operations of each cycle's training, evaluation and query; a step back costs two forward."""
-    flops = _flops(arm.params["arch"], arm.protocol["width"])
+    flops = _flops(arm.params["arch"], arm.protocol["width"], _pixels(arm))
     return [flops * (3 * passes.training + passes.forward) for passes in passes_of(arm)]
 
 
@@ -66,8 +66,14 @@ def seconds_of(arm: Arm) -> list[float]:
         arm.protocol["width"],
         arm.protocol["training"]["batch_size"],
         arm.protocol["numerics"]["precision"],
+        _pixels(arm),
     )
     return [speed.training * passes.training + speed.forward * passes.forward for passes in passes_of(arm)]
+
+
+def _pixels(arm: Arm) -> int:
+    """Pixels of a side of the arm's images."""
+    return choices.load(FILES["dataset"], arm.params["dataset"]).PIXELS
 
 
 class _Speed(NamedTuple):
@@ -78,15 +84,17 @@ class _Speed(NamedTuple):
 
 
 @cache
-def _flops(arch: str, width: int) -> int:
-    return count_flops(_learner(arch, False, width, "float32").network, SIZE)
+def _flops(arch: str, width: int, pixels: int) -> int:
+    return count_flops(_learner(arch, False, width, "float32").network, pixels)
 
 
 @cache
-def _seconds_an_image(arch: str, trains_module: bool, width: int, batch_size: int, precision: str) -> _Speed:
+def _seconds_an_image(
+    arch: str, trains_module: bool, width: int, batch_size: int, precision: str, pixels: int
+) -> _Speed:
     """Train and predict on two batches of noise, the first of which only warms up."""
     draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (max(batch_size, BATCH_SIZE), SIZE, SIZE, 3), dtype=np.uint8)
+    images = draw.integers(0, 256, (max(batch_size, BATCH_SIZE), pixels, pixels, 3), dtype=np.uint8)
     model = _learner(arch, trains_module, width, precision)
     split = Split(images[:batch_size], np.zeros(batch_size, np.int64))
     ends = [perf_counter()]

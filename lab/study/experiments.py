@@ -75,10 +75,10 @@ def experiments_of(arms: list[Arm]) -> list[Experiment]:
 def finished(arms: list[Arm], revision: str) -> dict[str, str]:
     """The arms that are finished as they would be computed at a revision: name → commit of the experiment.
 
-    An experiment of an earlier revision counts where nothing that its arm depends on has changed since.
+    An experiment counts if nothing that its arm depends on differs in its own commit, whichever revision it began from.
     """
     found = sorted(experiments_of(arms), key=lambda item: item.revision == revision)
-    return {item.arm.name: item.commit for item in found if is_same(item.arm, item.revision, revision)}
+    return {item.arm.name: item.commit for item in found if is_same(item.arm, item.commit, revision)}
 
 
 def has_settings(commit: str, arm: Arm, folder: Path | None = None) -> bool:
@@ -134,13 +134,13 @@ def revision_to_run(arms: list[Arm], begun: str | None) -> str:
         raise BadInput(f"arms run in clones, which lack what is not committed: {files}; commit first")
     head = git("rev-parse", "HEAD")
     found = experiments_of(arms)
-    valid = {item.arm.name for item in found if is_same(item.arm, item.revision, head)}
+    valid = {item.arm.name for item in found if is_same(item.arm, item.commit, head)}
     if stale := [item for item in found if item.arm.name not in valid]:
         first = stale[0]
         raise BadInput(
             f"{first.arm.name} was run at {first.revision[:9]}, and what it depends on has changed since. To go on "
             f"there: git checkout {first.revision[:9]}. To begin anew without its arms: "
-            f"dvc exp remove --rev {first.revision[:9]} --num 1"
+            f"dvc exp remove --rev {first.revision[:9]} --num 1 (this removes all experiments of that commit)"
         )
     revisions = [begun] if begun else [newest(item.revision for item in found)] if found else []
     return next((old for old in revisions if all(is_same(arm, old, head) for arm in arms)), head)

@@ -24,7 +24,7 @@ SECONDS = 30
 PATIENCE = 50
 
 # How a process runs changes nothing that it computes, and data are told apart by their bytes.
-NOT_CODE = ("lab.process.", "lab.data.sets.")
+NOT_CODE = ("lab.process.", "lab.data.sets.", "lab.cycles")
 
 
 def key_of(params: dict, machine: dict, arrays: list[np.ndarray]) -> str:

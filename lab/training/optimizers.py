@@ -7,7 +7,7 @@ from torch import Tensor, optim
 
 # They need a closure, sparse gradients or matrices alone.
 UNSUITABLE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
-# They say how a step is computed, or turn it round.
+# They choose an implementation, or maximize.
 NOT_SETTINGS = {"params", "self", "foreach", "maximize", "capturable", "differentiable", "fused"}
 
 

@@ -18,6 +18,7 @@ from lab.host import Host
 
 TRAINING_IMAGES = 50_000
 TEST_IMAGES = 10_000
+PIXELS = 32  # of a side
 
 # Names an archive or a folder already on disk: compute nodes have no internet.
 VARIABLE = "AL_LAB_CIFAR10"

@@ -10,6 +10,7 @@ from lab.host import Host
 
 TRAINING_IMAGES = 1_297
 TEST_IMAGES = 500
+PIXELS = 16  # of a side
 LEVELS = 16  # the darkest ink of a pixel
 ENLARGEMENT = 2  # 8×8 to 16×16, so that four stages of a network have pixels to work on
 

@@ -60,7 +60,7 @@ def _expand(path: str) -> str:
     return expanded
 
 
-Word = Annotated[str, _form(r"[^\x00-\x20\x7f]+", "must be one word")]
+Name = Annotated[str, _form(r"[^\x00-\x20\x7f]+", "must be one word")]
 Line = _form(r"[^\x00-\x1f\x7f]*[^\x00-\x20\x7f]", "must be one line of text")
 Size = Annotated[str, _form("[0-9]{1,9}[KMGT]?", "must be a number of megabytes, or a number with K, M, G or T: 16G")]
 Time = Annotated[
@@ -81,10 +81,10 @@ Option = Annotated[str, Line, _form("--[a-z][a-z-]+(=.*)?", "must be as --qos=lo
 class Settings(Block):
     """A cluster. studies/clusters/generic.yaml explains each setting."""
 
-    partition: Word | None = None
-    account: Word | None = None
+    partition: Name | None = None
+    account: Name | None = None
     gpus: Count | None = None
-    gres: Word | None = None
+    gres: Name | None = None
     cpus: Count
     memory: Size
     time_limit: Time

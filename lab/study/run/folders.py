@@ -140,12 +140,15 @@ def is_locked(folder: Path, name: str) -> bool:
 
 
 def reason(folder: Path, name: str) -> str:
-    """Why an arm failed: the first error in the log of its last attempt, or else the last line; and the log's path."""
+    """Why an arm failed: the first error in the log of its last attempt, or else the last line; and the log's path.
+
+    The laboratory's own words go before DVC's.
+    """
     log = folder / f"{name}.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     start = max((number for number, line in enumerate(lines) if line.startswith(ATTEMPT)), default=-1)
     lines = lines[start + 1 :]
-    errors = [line for line in lines if line.startswith(("error:", "ERROR:"))]
+    errors = [line for word in ("error:", "ERROR:") for line in lines if line.startswith(word)]
     return f"{(errors or lines[-1:] or ['nothing was printed'])[0]} ({log})"
 
 
