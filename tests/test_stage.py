@@ -220,6 +220,17 @@ def test_checking_alone_makes_signals_wait(run: Callable) -> None:
         host.check("training is kept")
 
 
+def test_an_interrupt_of_the_check_is_one_line(
+    run: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.check, "check_files", interrupted)
+    assert run(lambda host: pytest.fail("it went on")) == 130
+    assert capsys.readouterr().err == "error: stopped by SIGINT: finished stages are kept\n"
+
+
 def test_a_stage_that_keeps_nothing_is_stopped_at_once(run: Callable, capsys: pytest.CaptureFixture) -> None:
     # Tests that run in the background of a shell ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

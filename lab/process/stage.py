@@ -76,6 +76,9 @@ def run(stage: str, *arguments: str) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: stopped by SIGINT: finished stages are kept", file=sys.stderr)
+        return 130
     status = ending.status_of(lambda: _work(stage, *arguments), cycle=arguments[0] if stage == "cycle" else None)
     with suppress(OSError):
         sys.stdout.flush()
