@@ -43,8 +43,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.environment["OMP_NUM_THREADS"] = "1"  # threads that wait for each other take longer than so small a run
     params = yaml.safe_load(clone.read("params.yaml"))
     demo = params["protocols"]["demo"] | {"width": 4}
-    demo["training"] |= {"epochs": 1, "lr_drop_at": 1}
-    demo["loss_prediction"] |= {"detach_at": 1}
+    # A second or so a cycle: long enough to be stopped in its midst.
+    demo["training"] |= {"epochs": 50}
     demo["query"] |= {"pool_subset": 100}
     params |= {"protocol": "demo", "dataset": "digits", "cycles": pairs(2), "protocols": {"demo": demo}}
     (clone.folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
@@ -71,7 +71,7 @@ def live(clone: Clone, first: str) -> Iterator[subprocess.Popen]:
         )
     try:
         # The cycle has begun once nothing of the first run is shown. DVC itself puts main's file there for a moment.
-        _wait(lambda: _log(clone).endswith("launch cycle 0\n") and clone.read("metrics/summary.json") == "{}\n", run)
+        _wait(lambda: "launch cycle 0\n" in _log(clone) and clone.read("metrics/summary.json") == "{}\n", run)
         for process in _stages(clone):
             process.send_signal(signal.SIGSTOP)
         yield run
@@ -83,11 +83,11 @@ def live(clone: Clone, first: str) -> Iterator[subprocess.Popen]:
 
 
 def _wait(is_true, run: subprocess.Popen) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if is_true():
             return
         assert run.poll() is None, f"it ended with {run.returncode}"
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise AssertionError("a minute has passed")
 
 
