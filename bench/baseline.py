@@ -16,7 +16,6 @@ from torchvision.datasets import CIFAR10
 
 from lab.data.prepared import Statistics
 from lab.model.loss_prediction import ranking_loss
-from lab.training.schedule import epoch_of
 from lab.training.train import Recipe
 
 LR = 0.1
@@ -55,14 +54,15 @@ def train(
     optimizer = torch.optim.SGD(
         [*network.parameters(), *module.parameters()], lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
-    rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epoch_of(recipe.lr_drop_at, recipe.epochs)])
+    drop = round(recipe.schedule.get("drop_at", 1) * recipe.epochs)
+    rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, [drop])
     network.train()
     for epoch in range(recipe.epochs):
         for batch, labels in loader:
             batch, labels = batch.to(device), labels.to(device)
             logits, features = network(batch)
             losses = F.cross_entropy(logits, labels, reduction="none")
-            if epoch >= epoch_of(recipe.detach_at, recipe.epochs):
+            if epoch >= recipe.detach_at * recipe.epochs:
                 features = [feature.detach() for feature in features]
             loss = losses.mean() + ranking_loss(module(features), losses, margin=1.0)
             optimizer.zero_grad()

@@ -19,7 +19,7 @@ from lab.process import ending, memory
 from lab.process.progress import Progress
 from lab.query.selection import top_k, unlabelled
 from lab.training import device as devices
-from lab.training.learner import build
+from lab.training.learner import Shape, build
 
 LABELLED = 1_000
 PART = 10_000
@@ -34,7 +34,7 @@ def main() -> None:
 
     device = devices.choose()
     half = np.full(3, 0.5, dtype=np.float32)
-    model = build("resnet18", options.width, 128, Statistics(half, half, [""] * 10), device).for_scoring()
+    model = build(Shape("resnet18", options.width, 128), Statistics(half, half, [""] * 10), device).for_scoring()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "pool.npy"
         write_pool(path, options.images)

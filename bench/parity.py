@@ -19,7 +19,7 @@ from lab.errors import BadInput
 from lab.process import ending
 from lab.process.progress import Progress
 from lab.training import device as devices
-from lab.training.learner import Learner, build
+from lab.training.learner import Learner, Shape, build
 from lab.training.train import Recipe
 
 LABELS = 1_000
@@ -34,21 +34,21 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
     split, test = prepared.read_split("train", arrays), prepared.read_split("test", arrays)
     indices = np.random.default_rng(seed).choice(len(split.labels), LABELS, replace=False)
     # Drop and detachment in the paper's proportions.
-    recipe = Recipe(epochs, lr_drop_at=0.8, lr_drop_factor=0.1, margin=1.0, weight=1.0, detach_at=0.6)
+    recipe = Recipe(epochs, {"shape": "steps", "drop_at": 0.8, "factor": 0.1}, margin=1.0, weight=1.0, detach_at=0.6)
 
     def progress(loop: str) -> Progress:
         return Progress(f"seed {seed}, {loop}", epochs * LABELS, "images")
 
     def usual_loop() -> Learner:
         torch.manual_seed(seed)
-        model = build("resnet18", width, 128, statistics, device, seed=seed, module_seed=seed)
+        model = build(Shape("resnet18", width, 128), statistics, device, seed=seed, module_seed=seed)
         images, bar = baseline.training_set(raw, indices.tolist(), statistics), progress("usual loop")
         assert model.module is not None, "it has hidden units"
         baseline.train(model.network, model.module, images, recipe, BATCH_SIZE, device, bar.update)
         return model
 
     def our_loop() -> Learner:
-        model = build("resnet18", width, 128, statistics, device, seed=seed, module_seed=seed, precision=precision)
+        model = build(Shape("resnet18", width, 128, precision), statistics, device, seed=seed, module_seed=seed)
         images = Split(split.images[indices], split.labels[indices])
         ours.train(model, images, recipe, BATCH_SIZE, progress("ours").update, seed, is_compiled)
         return model.for_scoring()

@@ -37,7 +37,7 @@ BATCH_SIZE = 128
 WIDTH = 64
 SECONDS = 1  # of the usual loop, a turn; at least one batch
 # Longer than any benchmark, and nothing of the schedule within it.
-ENDLESS = Recipe(epochs=10**6, lr_drop_at=1, lr_drop_factor=0.1, margin=1.0, weight=1.0, detach_at=1)
+ENDLESS = Recipe(epochs=10**6, schedule={"shape": "constant"}, margin=1.0, weight=1.0, detach_at=1)
 TASKS = {"training on 1,000": 1_000, "training on 5,000": 5_000, "scoring 50,000": 50_000}
 
 
@@ -95,7 +95,7 @@ def work(pipe: Connection, is_ours: bool, job: Job) -> None:
 def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
     raw, arrays = machine.cifar()
     statistics = prepared.read_statistics(arrays)
-    network, module, *_ = learner.build(job.arch, WIDTH, 128, statistics, device)
+    network, module, *_ = learner.build(learner.Shape(job.arch, WIDTH, 128), statistics, device)
     assert module is not None, "it has hidden units"
     if job.is_training:
         images = baseline.training_set(raw, job.indices.tolist(), statistics)
@@ -108,7 +108,7 @@ def _our_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object
     devices.make_deterministic()
     _, arrays = machine.cifar()
     split = prepared.read_split("train", arrays)
-    model = learner.build(job.arch, WIDTH, 128, prepared.read_statistics(arrays), device, precision=job.precision)
+    model = learner.build(learner.Shape(job.arch, WIDTH, 128, job.precision), prepared.read_statistics(arrays), device)
     if job.is_training:
         images = Split(split.images[job.indices], split.labels[job.indices])
         return partial(ours.train, model, images, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)

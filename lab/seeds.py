@@ -17,6 +17,8 @@ class Stream(IntEnum):
     POOL_SUBSET = 3
     RANDOM_SCORES = 4
     MODULE_WEIGHTS = 5
+    VALIDATION = 6
+    PERTURBATION = 7
 
 
 def seed_of(stream: Stream, seed: int, cycle: int = 0, epoch: int = 0) -> int:

@@ -19,7 +19,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from lab import params
-from lab.data import history, labelled, prepared
+from lab.data import carried, history, labelled, prepared
 from lab.data.dataset import Dataset, Split
 from lab.errors import Interrupted
 from lab.host import Host, Progress
@@ -56,11 +56,12 @@ def make_laboratory() -> None:
     ]
     prepared.write(Dataset(*splits, [str(name) for name in range(CLASSES)]))
     labelled.write(labelled.cold_start(np.array(FIRST_LABELLED)), labelled.path_of(0))
+    carried.write_nothing(0)
     history.write([], 0)
     values = params.read(ROOT / "params.yaml")
     demo = values["protocols"]["demo"]
     demo |= {"width": 4, "cold_start": 6, "target_accuracy": 0.9}
-    demo["training"] |= {"epochs": 1, "batch_size": 4, "lr_drop_at": 1.0}
+    demo["training"] |= {"epochs": 1, "batch_size": 4}
     demo["loss_prediction"] |= {"detach_at": 1.0}
     demo["query"] |= {"labels": 5}
     write_params({**values, "protocol": "demo"})

@@ -27,7 +27,7 @@ def check_resumption(path: Path, stop: int, optimizer: dict) -> None:
     # Three batches and the end of the epoch are four chances an epoch; rate and detachment change in between.
     def run(host: Host | None):
         kept = host and Checkpoint(path, "key", host)
-        return fit(epochs=3, lr_drop_at=1 / 3, detach_at=2 / 3, optimizer=optimizer, checkpoint=kept)
+        return fit(epochs=3, drop_at=1 / 3, detach_at=2 / 3, optimizer=optimizer, checkpoint=kept)
 
     network, module, epochs = run(None)
     with pytest.raises(Interrupted, match="stopped by SIGTERM: training is kept in"):

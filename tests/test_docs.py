@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
+from lab.query.candidates import Candidates
 
 from lab import params
 from lab.cycles import setting
 from lab.process import check
-from lab.query.candidates import Candidates
 from lab.training.prediction import Predictions
 
 ROOT = Path(__file__).parent.parent

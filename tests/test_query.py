@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from lab.query.candidates import Candidates, Scores
 
 from lab import choices
-from lab.query.candidates import Candidates, Scores
 from lab.query.selection import random_subset, top_k, unlabelled
 from lab.training.prediction import Predictions
 

@@ -12,8 +12,8 @@ from lab.model.resnet import ResNet
 from lab.training import learner, optimizers
 from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
-from lab.training.learner import Learner
-from lab.training.schedule import epoch_of
+from lab.training.learner import Learner, Shape
+from lab.training.schedule import epochs_of, factor_at
 from lab.training.train import Epoch, Recipe
 
 CPU = torch.device("cpu")
@@ -30,14 +30,15 @@ def images(count: int) -> Split:
 
 def narrow(with_module: bool = True, precision: torch.dtype = torch.float32) -> Learner:
     """A ResNet-18 of width 4, always with the same initial weights."""
-    return learner.build("resnet18", 4, 8 if with_module else None, STATISTICS, CPU, precision=precision)
+    return learner.build(Shape("resnet18", 4, 8 if with_module else None, precision), STATISTICS, CPU)
 
 
 def fit(
     with_module: bool = True,
     epochs: int = 2,
     detach_at: float = 0.5,
-    lr_drop_at: float = 1.0,
+    drop_at: float = 1.0,
+    schedule: dict | None = None,
     lr: float = 0.1,
     count: int = 9,
     batch_size: int = 4,
@@ -62,7 +63,7 @@ def fit(
     spent = model.fit(
         model.batches(images(count), batch_size, padding=4, flip=True),
         optimizer or SGD | {"lr": lr},
-        Recipe(epochs, lr_drop_at, 0.1, margin, weight, detach_at),
+        Recipe(epochs, schedule or {"shape": "steps", "drop_at": drop_at, "factor": 0.1}, margin, weight, detach_at),
         epoch_seed,
         seen.append,
         checkpoint,
@@ -143,7 +144,7 @@ def test_training_is_what_a_plain_loop_does(margin: float, weight: float) -> Non
     plain, ours = narrow(), narrow()
     expected = plain_training(plain, margin, weight)
     settings = {"lr": 0.01, "count": 20, "batch_size": 8, "margin": margin, "weight": weight}
-    _, _, epochs = fit(model=ours, epochs=4, lr_drop_at=0.75, detach_at=0.5, **settings)
+    _, _, epochs = fit(model=ours, epochs=4, drop_at=0.75, detach_at=0.5, **settings)
     for part, other in ((ours.network, plain.network), (ours.module, plain.module)):
         for one, two in zip(part.state_dict().values(), other.state_dict().values(), strict=True):
             print((one - two).abs().max(), two.abs().max())
@@ -209,8 +210,8 @@ def rates(monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[float]:
 
 
 def test_learning_rate_drops_at_the_given_share_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rates(monkeypatch, epochs=4, lr_drop_at=0.5) == pytest.approx([0.1, 0.1, 0.01, 0.01])
-    assert rates(monkeypatch, epochs=3, lr_drop_at=1.0) == pytest.approx([0.1, 0.1, 0.1])
+    assert rates(monkeypatch, epochs=4, drop_at=0.5) == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert rates(monkeypatch, epochs=3, drop_at=1.0) == pytest.approx([0.1, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 7])

@@ -79,26 +79,26 @@ def check_indices(pool: pd.DataFrame, path: Path, pool_size: float) -> None:
         raise BadInput(f"{path}: index {twice.iloc[0]} is listed twice; {len(twice)} duplicates in all")
 
 
-def check(pool: pd.DataFrame, path: Path, pool_size: int, cycle: int, cold_start: int, query: int) -> None:
+def check(pool: pd.DataFrame, path: Path, pool_size: int, acquired: list[int]) -> None:
     """Refuse a labelled pool that cannot be right.
 
     Args:
         path: where it was read, for the message.
         pool_size: images in the training set.
-        cycle: the cycle that is to train on it.
-        cold_start, query: images that the cold start and each later cycle acquired.
+        acquired: images that the cold start and each query up to this pool's cycle acquired.
 
     Raises:
         BadInput: an index is listed twice or is out of range, or there are not as many images of
             each cycle as were acquired (the file is smaller than its predecessor, say).
     """
     check_indices(pool, path, pool_size)
-    expected = np.repeat(np.arange(cycle + 1), [cold_start] + [query] * cycle)
+    cycle = len(acquired) - 1
+    expected = np.repeat(np.arange(cycle + 1), acquired)
     if len(pool) != len(expected):
         relation = "fewer" if len(pool) < len(expected) else "more"
         raise BadInput(
             f"{path}: {len(pool):,} images, {relation} than the {len(expected):,} of cycle {cycle} "
-            f"(cold start {cold_start:,} + {cycle} × {query:,}): it does not extend its predecessor"
+            f"({' + '.join(f'{count:,}' for count in acquired)}): it does not extend its predecessor"
         )
     if not np.array_equal(pool["cycle"], expected):
         raise BadInput(f"{path}: the images are not in the order of acquisition, cycle 0 to {cycle}")

@@ -7,6 +7,7 @@ one, so they are no dependency of any stage, and a new rule retrains nothing.
 import re
 import sys
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,9 @@ from pydantic import Field, model_validator
 
 from lab import choices, params
 from lab.cycles import pairs
+from lab.data import sizes
 from lab.process.schema import Block, Count, not_a_choice, validate
-from lab.training.schedule import epoch_of
+from lab.training.schedule import epochs_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -23,15 +25,21 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 # What a top-level param chooses from: the files of a folder, or the blocks of another param.
 FILES = {"arch": "model/architectures", "strategy": "query/strategies", "dataset": "data/sets"}
-BLOCKS = {"optim": "optimizers", "protocol": "protocols"}
+BLOCKS = {
+    "optim": "optimizers",
+    "protocol": "protocols",
+    "schedule": "schedules",
+    "initialisation": "initialisations",
+}
+# What ends a phase of an optimizer.
+UNTIL = ("until_labels", "until_share")
 
 
 class Training(Block):
     epochs: Count
     # A ranking loss needs pairs of images.
     batch_size: Annotated[int, Field(ge=2)]
-    lr_drop_at: Annotated[float, Field(gt=0, le=1)]
-    lr_drop_factor: Annotated[float, Field(gt=0, le=1)]
+    min_updates: Annotated[int, Field(ge=0)]
     crop_padding: Annotated[int, Field(ge=0, le=32)]
     flip: bool
 
@@ -44,15 +52,16 @@ class LossPrediction(Block):
 
 
 class Query(Block):
-    labels: Count
+    labels: Count | Annotated[list[Count], Field(min_length=1)]
     pool_subset: Count | None
 
     @model_validator(mode="after")
     def _subset_holds_the_query(self):
-        if self.pool_subset is not None and self.pool_subset < self.labels:
+        most = self.labels if isinstance(self.labels, int) else max(self.labels)
+        if self.pool_subset is not None and self.pool_subset < most:
             raise ValueError(
-                f"pool_subset = {self.pool_subset}: that many images cannot yield {self.labels} labels; "
-                f"choose {self.labels} or more, or null for the whole pool"
+                f"pool_subset = {self.pool_subset}: that many images cannot yield {most} labels; "
+                f"choose {most} or more, or null for the whole pool"
             )
         return self
 
@@ -72,16 +81,56 @@ class Protocol(Block):
     target_accuracy: Annotated[float, Field(gt=0, le=1)]
 
 
+class Steps(Block):
+    shape: Literal["steps"]
+    drop_at: Annotated[float, Field(gt=0, lt=1)]
+    factor: Annotated[float, Field(ge=0, le=1)]
+
+
+class Cosine(Block):
+    shape: Literal["cosine"]
+    warm_up: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Constant(Block):
+    shape: Literal["constant"]
+
+
+class NewWeights(Block):
+    start: Literal["fresh", "same"]
+
+
+class PreviousWeights(Block):
+    start: Literal["previous"]
+    epochs: Count
+    shrink: Share
+    noise: NotNegative
+
+
+class Replay(Block):
+    dataset: str
+    strategy: str
+    # The first labelled set, then that after each cycle; MD5 as in dvc.lock.
+    sets: Annotated[list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]], Field(min_length=2)]
+
+
 class Params(Block):
     optim: str
     arch: str
     strategy: str
     protocol: str
     dataset: str
+    schedule: str
+    initialisation: str
     seed: Seed
     cold_start_seed: Seed
+    validation: Annotated[int, Field(ge=0)]
     cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    networks: list[Annotated[int, Field(ge=0)]]
+    replay: Replay | None
     optimizers: dict[str, dict[str, object]]
+    schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape")]]
+    initialisations: dict[str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start")]]
     protocols: dict[str, Protocol]
 
 
@@ -96,10 +145,8 @@ def check(values: dict, *, optimizers: bool = True) -> None:
     """
     found = validate(Params, values)
     faults = [*_choices(found), *_names(found), *_cycles(found.cycles)]
-    for name, protocol in found.protocols.items():
-        faults += _shares(f"protocols.{name}", protocol)
     if not faults:
-        faults += _budget(found)
+        faults += [*_shares(found), *_budget(found), *_cycles_named(found), *_replay(found)]
     if optimizers:
         for name, block in found.optimizers.items():
             faults += _optimizer(f"optimizers.{name}", block)
@@ -148,36 +195,95 @@ def _cycles(cycles: list[list[int]]) -> Iterator[str]:
             yield f"cycles[{number}] = {cycle}: must be {expected}, since cycles follow each other from 0"
 
 
-def _shares(key: str, protocol: Protocol) -> Iterator[str]:
+def _shares(found: Params) -> Iterator[str]:
     """Shares of training that a short training rounds away."""
-    epochs = protocol.training.epochs
-    for name, share, at_once in (
-        ("training.lr_drop_at", protocol.training.lr_drop_at, "before the first epoch"),
-        ("loss_prediction.detach_at", protocol.loss_prediction.detach_at, "before the first epoch"),
-    ):
-        when = {0: at_once, epochs: "after the last epoch"}.get(epoch_of(share, epochs))
+    key, protocol = f"protocols.{found.protocol}", found.protocols[found.protocol]
+    training, schedule = protocol.training, found.schedules[found.schedule]
+    epochs = epochs_of(training.epochs, training.min_updates, protocol.cold_start, training.batch_size)
+    updates = epochs * ceil(protocol.cold_start / training.batch_size)
+    shares = {f"{key}.loss_prediction.detach_at": protocol.loss_prediction.detach_at}
+    if isinstance(schedule, Steps):
+        shares[f"schedules.{found.schedule}.drop_at"] = schedule.drop_at
+    for name, share in shares.items():
+        # An update counts by its middle, as in training.
+        when = {0: "before the first", updates: "after the last"}.get(ceil(share * updates - 0.5))
         if 0 < share < 1 and when:
             yield (
-                f"{key}.{name} = {share}: of {key}.training.epochs = {epochs} that is {when}; "
-                "choose more epochs, another share, or 1 for never"
+                f"{name} = {share}: of the {updates} updates in the first cycle, {key}.training.epochs = "
+                f"{training.epochs}, that is {when}; choose more epochs or another share"
             )
 
 
 def _budget(found: Params) -> Iterator[str]:
     protocol = found.protocols[found.protocol]
-    pool = choices.load(FILES["dataset"], found.dataset).TRAINING_IMAGES
-    queries = len(found.cycles) - 1
-    budget = protocol.cold_start + queries * protocol.query.labels
-    if budget > pool:
+    images = choices.load(FILES["dataset"], found.dataset).TRAINING_IMAGES
+    acquired = sizes.acquired(protocol.cold_start, protocol.query.labels, len(found.cycles))
+    if sum(acquired) > images - found.validation:
+        held_out = f", of which validation holds out {found.validation:,}" if found.validation else ""
         yield (
-            f"protocols.{found.protocol}: a budget of {budget:,} labels (cold_start {protocol.cold_start:,} + "
-            f"{queries} × query.labels {protocol.query.labels:,}) is larger than the pool of "
-            f"{found.dataset}, {pool:,} images"
+            f"protocols.{found.protocol}: a budget of {sum(acquired):,} labels (cold_start and query.labels: "
+            f"{' + '.join(f'{count:,}' for count in acquired)}) is larger than the pool of {found.dataset}, "
+            f"{images:,} images{held_out}"
+        )
+
+
+def _cycles_named(found: Params) -> Iterator[str]:
+    for number, cycle in enumerate(found.networks):
+        if cycle >= len(found.cycles):
+            yield f"networks[{number}] = {cycle}: choose from the cycles, 0 to {len(found.cycles) - 1}"
+
+
+def _replay(found: Params) -> Iterator[str]:
+    replay, count = found.replay, len(found.cycles)
+    if not found.strategy.startswith("replay"):
+        return
+    if replay is None:
+        yield (
+            f"replay = null: strategy = {found.strategy!r} needs a run to replay; "
+            "start it with `dvc exp run $(python -m lab.replay RUN)`, where RUN is an experiment or a commit"
+        )
+        return
+    if replay.dataset != found.dataset:
+        yield f"replay.dataset = {replay.dataset!r}: the run that is replayed chose from it; set dataset to it"
+    if len(replay.sets) <= count:
+        yield f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}"
+    if replay.strategy not in choices.names(FILES["strategy"]):
+        yield not_a_choice("replay.strategy", replay.strategy, choices.names(FILES["strategy"]))
+    elif (trains := choices.load(FILES["strategy"], replay.strategy).TRAINS_MODULE) != (found.strategy == "replay"):
+        yield (
+            f"strategy = {found.strategy!r}: the run that is replayed trained {'the' if trains else 'no'} module; "
+            f"choose {'replay' if trains else 'replay_without_module'}"
         )
 
 
 def _optimizer(key: str, block: dict) -> Iterator[str]:
-    """Faults of a block, held against the class that it names."""
+    """Faults of an optimizer's block, with phases or without."""
+    if "phases" not in block:
+        yield from _settings(key, block, ())
+        return
+    phases = block["phases"]
+    if set(block) != {"phases"} or not isinstance(phases, list) or len(phases) < 2:
+        yield f"{key}.phases: must be a list of two blocks or more, with nothing beside it"
+        return
+    if not all(isinstance(phase, dict) for phase in phases):
+        yield f"{key}.phases: each must be a block, with a class and its arguments"
+        return
+    kinds = {name for phase in phases[:-1] for name in UNTIL if name in phase}
+    until = next(iter(kinds), UNTIL[0])
+    ends = [phase.get(until) for phase in phases[:-1]]
+    if len(kinds) != 1 or None in ends or any(name in phases[-1] for name in UNTIL):
+        yield f"{key}.phases: all but the last must have until_labels, or all but the last until_share"
+    elif not all(_is_number(end) and end > 0 and (until == "until_labels" or end < 1) for end in ends):
+        kind = "numbers of labels" if until == "until_labels" else "shares, 0 … 1"
+        yield f"{key}.phases: {until} = {ends}: must be {kind}"
+    elif ends != sorted(set(ends)):
+        yield f"{key}.phases: {until} = {ends}: must increase from phase to phase"
+    for number, phase in enumerate(phases):
+        yield from _settings(f"{key}.phases[{number}]", phase, UNTIL)
+
+
+def _settings(key: str, block: dict, also: tuple[str, ...]) -> Iterator[str]:
+    """Faults of a block, held against the class that it names. also: keys that are no arguments."""
     # Imported here: PyTorch takes seconds, and stages that compute nothing with it do without.
     from lab.training import optimizers
 
@@ -190,7 +296,7 @@ def _optimizer(key: str, block: dict) -> Iterator[str]:
         )
         return
     arguments = optimizers.arguments(name)
-    settings = {argument: value for argument, value in block.items() if argument != "class"}
+    settings = {argument: value for argument, value in block.items() if argument not in ("class", *also)}
     faults = [
         not_a_choice(f"{key}.{argument}", value, ["class", *arguments], argument)
         if argument not in arguments

@@ -1,12 +1,14 @@
 """What a study will cost: image passes, and the time they take at the speed measured here."""
 
 from functools import cache
+from itertools import accumulate
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
 from lab import choices
+from lab.data import sizes
 from lab.data.dataset import Split
 from lab.data.prepared import Statistics
 from lab.model.resnet import count_flops
@@ -15,6 +17,7 @@ from lab.study.plan import Arm
 from lab.training import device as devices
 from lab.training import learner
 from lab.training.prediction import BATCH_SIZE
+from lab.training.schedule import epochs_of
 from lab.training.train import Recipe
 
 CLASSES = 10
@@ -29,10 +32,8 @@ class Passes(NamedTuple):
 
 def labels_of(arm: Arm) -> list[int]:
     """Labelled images of each cycle."""
-    return [
-        arm.protocol["cold_start"] + number * arm.protocol["query"]["labels"]
-        for number in range(len(arm.params["cycles"]))
-    ]
+    cold_start, query = arm.protocol["cold_start"], arm.protocol["query"]["labels"]
+    return list(accumulate(sizes.acquired(cold_start, query, len(arm.params["cycles"]))))
 
 
 def passes_of(arm: Arm) -> list[Passes]:
@@ -40,12 +41,21 @@ def passes_of(arm: Arm) -> list[Passes]:
     dataset = choices.load(FILES["dataset"], arm.params["dataset"])
     pool, subset = dataset.TRAINING_IMAGES, arm.protocol["query"]["pool_subset"]
     scores_pool = choices.load(FILES["strategy"], arm.params["strategy"]).PREDICTS_POOL
+    judges = arm.params["validation"] or dataset.TEST_IMAGES
+    start = arm.params["initialisations"][arm.params["initialisation"]]
+    training = arm.protocol["training"]
+
+    def epochs(cycle: int, labels: int) -> int:
+        if cycle and start["start"] == "previous":
+            return start["epochs"]
+        return epochs_of(training["epochs"], training["min_updates"], labels, training["batch_size"])
+
     return [
         Passes(
-            labels * arm.protocol["training"]["epochs"],
-            dataset.TEST_IMAGES + (min(pool - labels, subset or pool) if scores_pool else 0),
+            labels * epochs(cycle, labels),
+            judges + (min(pool - labels, subset or pool) if scores_pool else 0),
         )
-        for labels in labels_of(arm)
+        for cycle, labels in enumerate(labels_of(arm))
     ]
 
 
@@ -101,7 +111,7 @@ def _seconds_an_image(
     model.fit(
         model.batches(split, batch_size, 4, True),
         {"class": "Adam", "lr": 1e-3},
-        Recipe(epochs=2, lr_drop_at=1, lr_drop_factor=1.0, margin=1.0, weight=1.0, detach_at=1),
+        Recipe(epochs=2, schedule={"shape": "constant"}, margin=1.0, weight=1.0, detach_at=1),
         lambda epoch: epoch,
         lambda epoch: ends.append(perf_counter()),
     )
@@ -119,4 +129,5 @@ def _learner(arch: str, trains_module: bool, width: int, precision: str) -> lear
     device = devices.choose()
     statistics = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [""] * CLASSES)
     hidden = 128 if trains_module else None
-    return learner.build(arch, width, hidden, statistics, device, precision=devices.precision_of(precision, device))
+    shape = learner.Shape(arch, width, hidden, devices.precision_of(precision, device))
+    return learner.build(shape, statistics, device)

@@ -13,6 +13,7 @@ class Normaliser:
     """uint8 (n, height, width, 3) to normalised float32 (n, 3, height, width), channels last in memory."""
 
     def __init__(self, statistics: Statistics, device: torch.device) -> None:
+        self.statistics = statistics
         self.mean = torch.from_numpy(statistics.mean).to(device)
         self.std = torch.from_numpy(statistics.std).to(device)
 
@@ -40,6 +41,10 @@ class TrainingBatches:
         self.batch_size = batch_size
         self.padding = padding
         self.flip = flip
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once: uint8 images (b, size, size, 3) and labels (b,); the last batch can be smaller."""

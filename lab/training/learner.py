@@ -1,13 +1,12 @@
 """A network with its loss prediction module: built, trained and asked for predictions in one place."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lab import choices
 from lab.data.dataset import Split
@@ -18,9 +17,22 @@ from lab.training import optimizers
 from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
 from lab.training.prediction import Predictions, predict
-from lab.training.train import Epoch, Recipe, Spent, train
+from lab.training.train import Epoch, Recipe, Trained, train
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class Shape(NamedTuple):
+    """What a learner is built from, whatever its weights.
+
+    arch: a file of ``lab/model/architectures``. width: channels of the first stage. hidden: units of the module's
+    layers; None for no module. precision: of the convolutions.
+    """
+
+    arch: str
+    width: int
+    hidden: int | None
+    precision: torch.dtype = torch.float32
 
 
 class Learner(NamedTuple):
@@ -30,6 +42,7 @@ class Learner(NamedTuple):
     module: LossPrediction | None
     normalise: Normaliser
     device: torch.device
+    shape: Shape
 
     def fit(
         self,
@@ -41,13 +54,13 @@ class Learner(NamedTuple):
         checkpoint: Checkpoint | None = None,
         *,
         is_compiled: bool = False,
-    ) -> Spent:
+    ) -> Trained:
         """Train network and module in place, as ``train`` does. optimizer: a block of ``optimizers`` in params.yaml."""
         parameters = [*self.network.parameters(), *(self.module.parameters() if self.module else ())]
         return train(
             self.network,
             self.module,
-            optimizers.build(optimizer, parameters),
+            optimizers.phases_of(optimizer, len(batches.labels), parameters),
             batches,
             self.normalise,
             recipe,
@@ -68,51 +81,57 @@ class Learner(NamedTuple):
         """Predict for images[indices], as ``lab.training.prediction.predict`` does."""
         return predict(self.network, self.module, images, indices, self.normalise, self.device, on_batch)
 
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all weights and running statistics, by name; on the CPU."""
+        parts = {"network": self.network} | ({"module": self.module} if self.module else {})
+        return {
+            f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def load(self, state: dict[str, Tensor], shrink: float = 1.0, noise: float = 0.0, seed: int = 0) -> None:
+        """Take over a state of ``state``: as it is, or shrunk and perturbed (Ash and Adams, 2020, section 4).
+
+        Args:
+            shrink: what all trained parameters are multiplied by; running statistics are taken as they are.
+            noise: the standard deviation of the Gaussian noise that is added to them.
+            seed: of the noise.
+        """
+        draw = torch.Generator().manual_seed(seed)
+        own = {"network": self.network} | ({"module": self.module} if self.module else {})
+        for part, module in own.items():
+            trained = {name for name, _ in module.named_parameters()}
+            module.load_state_dict(
+                {
+                    name: shrink * value + noise * torch.randn(value.shape, generator=draw)
+                    if name in trained
+                    else value
+                    for name, value in ((name, state[f"{part}.{name}"]) for name in module.state_dict())
+                }
+            )
+
     def for_scoring(self) -> "Learner":
         """A copy that predicts faster: batch norms are folded into the convolutions before them."""
         return self._replace(network=folded(self.network))
 
 
 def build(
-    arch: str,
-    width: int,
-    hidden: int | None,
-    statistics: Statistics,
-    device: torch.device,
-    *,
-    seed: int = 0,
-    module_seed: int = 0,
-    precision: torch.dtype = torch.float32,
+    shape: Shape, statistics: Statistics, device: torch.device, *, seed: int = 0, module_seed: int = 0
 ) -> Learner:
     """A freshly initialised learner; the same seeds give the same weights.
 
     Args:
-        arch: a file of ``lab/model/architectures``.
-        width: channels of the first stage.
-        hidden: units of the module's layers; None for no module.
         seed, module_seed: of the initial weights. Apart, so that the network is the same without a module.
-        precision: of the convolutions.
     """
-    architecture = choices.load("model/architectures", arch)
-    network: ResNet = _seeded(seed, lambda: architecture.build(len(statistics.classes), width, precision))
-    module = None
+    architecture = choices.load("model/architectures", shape.arch)
+    network: ResNet = _seeded(seed, lambda: architecture.build(len(statistics.classes), shape.width, shape.precision))
+    module, hidden = None, shape.hidden
     if hidden is not None:
         module = _seeded(module_seed, lambda: LossPrediction(network.stage_channels, hidden)).to(device)
     # Channels last: the images lie so already, and convolutions are faster on them.
     network = network.to(memory_format=torch.channels_last).to(device)
-    return Learner(network, module, Normaliser(statistics, device), device)
-
-
-def recipe_of(training: SimpleNamespace, loss_prediction: SimpleNamespace) -> Recipe:
-    """The recipe of two blocks of a protocol."""
-    return Recipe(
-        training.epochs,
-        training.lr_drop_at,
-        training.lr_drop_factor,
-        loss_prediction.margin,
-        loss_prediction.weight,
-        loss_prediction.detach_at,
-    )
+    return Learner(network, module, Normaliser(statistics, device), device, shape)
 
 
 def _seeded(seed: int, make: Callable[[], Network]) -> Network:

@@ -1,7 +1,12 @@
-"""Optimizers of ``torch.optim``, each described by a block of params.yaml: its class and the arguments."""
+"""Optimizers of ``torch.optim``, each described by a block of params.yaml: its class and the arguments.
+
+A block may hold ``phases`` instead, a list of such blocks, each until a number of labels or a share of a cycle's
+training. An optimizer begins with no momenta: at the start of each cycle and of each of its phases.
+"""
 
 import inspect
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch import Tensor, optim
 
@@ -9,6 +14,9 @@ from torch import Tensor, optim
 UNSUITABLE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
 # They choose an implementation, or maximize.
 NOT_SETTINGS = {"params", "self", "foreach", "maximize", "capturable", "differentiable", "fused"}
+
+# Of a block: which class, and until when.
+NOT_ARGUMENTS = {"class", "until_labels", "until_share"}
 
 
 def classes() -> dict[str, type[optim.Optimizer]]:
@@ -23,11 +31,33 @@ def arguments(name: str) -> dict[str, object]:
     return {key: value.default for key, value in signature.items() if key not in NOT_SETTINGS}
 
 
-def build(block: dict, parameters: Iterable[Tensor]) -> optim.Optimizer:
-    """The optimizer of a block over the parameters.
+class Phase(NamedTuple):
+    """until: the share of a cycle's training up to which the optimizer steps."""
+
+    until: float
+    optimizer: optim.Optimizer
+
+
+def phases_of(block: dict, labels: int, parameters: Iterable[Tensor]) -> list[Phase]:
+    """The optimizers of a cycle over the parameters, in their order; one without ``until_share``.
 
     Args:
-        block: ``class`` and arguments of it, as ``optimizers.<name>`` in params.yaml.
+        block: ``optimizers.<name>`` in params.yaml.
+        labels: images that the cycle trains on.
+    """
+    parameters = list(parameters)
+    phases = (
+        [block]
+        if "phases" not in block
+        else [phase for phase in block["phases"] if labels <= phase.get("until_labels", labels)]
+    )
+    if "until_share" not in phases[0]:
+        phases = phases[:1]
+    return [Phase(phase.get("until_share", 1.0), build(phase, parameters)) for phase in phases]
+
+
+def build(block: dict, parameters: Iterable[Tensor]) -> optim.Optimizer:
+    """The optimizer of a block, or of one of its phases, over the parameters.
 
     Raises:
         ValueError, TypeError: the class refuses an argument.
@@ -35,4 +65,4 @@ def build(block: dict, parameters: Iterable[Tensor]) -> optim.Optimizer:
     cls = classes()[block["class"]]
     # Fused: a step is one pass over all parameters.
     fused: dict = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
-    return cls(parameters, **{key: value for key, value in block.items() if key != "class"}, **fused)
+    return cls(parameters, **{key: value for key, value in block.items() if key not in NOT_ARGUMENTS}, **fused)

@@ -8,13 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from lab.errors import Diverged
 from lab.model.loss_prediction import ranking_loss
 from lab.training.batches import TrainingBatches
 from lab.training.checkpoint import Checkpoint
-from lab.training.schedule import epoch_of
+from lab.training.optimizers import Phase
+from lab.training.schedule import factor_at
+
+# Of what is trained: each has a state.
+Part = nn.Module | torch.optim.Optimizer
 
 
 class Epoch(NamedTuple):
@@ -25,24 +28,27 @@ class Epoch(NamedTuple):
     accuracy: float
 
 
-class Spent(NamedTuple):
-    """Seconds of training, those before a checkpoint included; compiling: of the first compiled batch among them."""
+class Trained(NamedTuple):
+    """What training took and reached.
 
-    training: float
+    seconds: those before a checkpoint included; compiling: of the first compiled batch among them. accuracy: 0 … 1, of
+    the last epoch, on its crops.
+    """
+
+    seconds: float
     compiling: float
+    accuracy: float
 
 
 class Recipe(NamedTuple):
     """How a network is trained.
 
-    lr_drop_at: the share of the epochs after which the learning rate is multiplied by ``lr_drop_factor``; 1 for never.
-    margin, weight: of the ranking loss. detach_at: the share of the epochs after which the module's gradient no longer
-    reaches the network; 1 for never.
+    schedule: of the learning rate, as ``lab.training.schedule`` has it. margin, weight: of the ranking loss.
+    detach_at: the share of training after which the module's gradient no longer reaches the network; 1 for never.
     """
 
     epochs: int
-    lr_drop_at: float
-    lr_drop_factor: float
+    schedule: dict
     margin: float
     weight: float
     detach_at: float
@@ -51,7 +57,7 @@ class Recipe(NamedTuple):
 def train(
     network: nn.Module,
     module: nn.Module | None,
-    optimizer: Optimizer,
+    phases: list[Phase],
     batches: TrainingBatches,
     normalise: Callable[[Tensor], Tensor],
     recipe: Recipe,
@@ -60,12 +66,12 @@ def train(
     checkpoint: Checkpoint | None = None,
     *,
     is_compiled: bool = False,
-) -> Spent:
+) -> Trained:
     """Train in place; the weights after the last epoch are the result.
 
     Args:
         module: the loss prediction module, or None to train the network alone.
-        optimizer: over the parameters of both.
+        phases: optimizers over the parameters of both, each until a share of training.
         epoch_seed: epoch (from 0) to the seed of its batches.
         on_epoch: called after each epoch.
         checkpoint: where to go on from, and to save the state; None to do neither.
@@ -77,7 +83,8 @@ def train(
         Interrupted: a signal asked to stop; the state is in the checkpoint.
     """
     device = batches.labels.device
-    parts: dict[str, nn.Module | Optimizer] = {"network": network, "optimizer": optimizer}
+    parts: dict[str, Part] = {"network": network}
+    parts |= {f"optimizer {number}": phase.optimizer for number, phase in enumerate(phases)}
     if module is not None:
         parts["module"] = module
     objective = _objective(network, module, normalise, recipe)
@@ -87,23 +94,26 @@ def train(
         mode = "reduce-overhead" if device.type == "cuda" else None
         whole_batch = torch.compile(objective, dynamic=False, mode=mode)
 
-    drop, detachment = epoch_of(recipe.lr_drop_at, recipe.epochs), epoch_of(recipe.detach_at, recipe.epochs)
+    updates = recipe.epochs * len(batches)
+    attached, detached = torch.ones((), device=device), torch.zeros((), device=device)
     nothing = torch.zeros((), device=device)
-    at, before = _restore(parts, checkpoint, device) or (_Position(0, 0, nothing, nothing), Spent(0.0, 0.0))
+    at, before = _restore(parts, checkpoint, device) or (_Position(0, 0, nothing, nothing), Trained(0.0, 0.0, 0.0))
     begun = perf_counter()
-    compiling = 0.0
+    compiling, accuracy = 0.0, before.accuracy
 
-    def spent() -> Spent:
-        return Spent(before.training + perf_counter() - begun, before.compiling + compiling)
+    def trained() -> Trained:
+        return Trained(before.seconds + perf_counter() - begun, before.compiling + compiling, accuracy)
 
     network.train()
     while at.epoch < recipe.epochs:
-        for group in optimizer.param_groups:
-            group["lr"] = optimizer.defaults["lr"] * (recipe.lr_drop_factor if at.epoch >= drop else 1)
-        gate = torch.tensor(float(at.epoch < detachment), device=device)
         for images, labels in islice(batches.epoch(epoch_seed(at.epoch)), at.batch, None):
             started = perf_counter()
             is_whole = len(labels) == batches.batch_size
+            done = (at.epoch * len(batches) + at.batch + 0.5) / updates
+            optimizer = next(phase.optimizer for phase in phases if done < phase.until)
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * factor_at(recipe.schedule, done)
+            gate = attached if done < recipe.detach_at else detached
             optimizer.zero_grad()
             loss, correct = (whole_batch if is_whole else objective)(images, labels, gate)
             loss.backward()
@@ -113,19 +123,20 @@ def train(
             # Summed where the images lie and read once an epoch: no wait for the device in between.
             at = at.after_batch(loss.detach() * len(labels), correct)
             if checkpoint is not None:
-                checkpoint.offer(lambda: _state(parts, at, spent()), is_epoch_done=False)  # noqa: B023 (called at once)
+                checkpoint.offer(lambda: _state(parts, at, trained()), is_epoch_done=False)  # noqa: B023 (called at once)
         count = len(batches.labels)
-        done = Epoch(at.epoch + 1, at.loss_sum.item() / count, at.correct_sum.item() / count)
+        epoch = Epoch(at.epoch + 1, at.loss_sum.item() / count, at.correct_sum.item() / count)
         if not torch.isfinite(at.loss_sum):
-            raise Diverged(f"the loss is {done.loss} in epoch {done.number}")
-        on_epoch(done)
+            raise Diverged(f"the loss is {epoch.loss} in epoch {epoch.number}")
+        on_epoch(epoch)
+        accuracy = epoch.accuracy
         at = _Position(at.epoch + 1, 0, nothing, nothing)
         if checkpoint is not None:
-            checkpoint.offer(lambda: _state(parts, at, spent()), is_epoch_done=True)  # noqa: B023 (called at once)
+            checkpoint.offer(lambda: _state(parts, at, trained()), is_epoch_done=True)  # noqa: B023 (called at once)
     if checkpoint is not None:
         # Whatever it costs: scoring the pool comes next, and is not checkpointed.
-        checkpoint.save(_state(parts, at, spent()))
-    return spent()
+        checkpoint.save(_state(parts, at, trained()))
+    return trained()
 
 
 class _Position(NamedTuple):
@@ -160,14 +171,18 @@ def _objective(
     return objective
 
 
-def _state(parts: dict[str, nn.Module | Optimizer], at: _Position, spent: Spent) -> dict:
+def _state(parts: dict[str, Part], at: _Position, trained: Trained) -> dict:
     """All that training needs to go on from a position; random numbers are drawn anew from each epoch's seed."""
-    return {"position": tuple(at), "spent": tuple(spent), **{name: part.state_dict() for name, part in parts.items()}}
+    return {
+        "position": tuple(at),
+        "trained": tuple(trained),
+        **{name: part.state_dict() for name, part in parts.items()},
+    }
 
 
 def _restore(
-    parts: dict[str, nn.Module | Optimizer], checkpoint: Checkpoint | None, device: torch.device
-) -> tuple[_Position, Spent] | None:
+    parts: dict[str, Part], checkpoint: Checkpoint | None, device: torch.device
+) -> tuple[_Position, Trained] | None:
     """Load the parts in place from the checkpoint; None where there is none."""
     kept = checkpoint.load() if checkpoint is not None else None
     if kept is None:
@@ -177,4 +192,4 @@ def _restore(
     epoch, batch, *sums = kept["position"]
     at = _Position(epoch, batch, *(total.to(device) for total in sums))
     print(f"going on from the checkpoint: {at.epoch} epochs and {at.batch} batches are done", flush=True)
-    return at, Spent(*kept["spent"])
+    return at, Trained(*kept["trained"])

@@ -1,13 +1,13 @@
 """Query what the module predicts the highest loss for (the paper, section 4.5; Yoo and Kweon, 2019, section 3.2)."""
 
-from lab.query.candidates import Candidates, Scores
+from lab.query.query import Batch, Query, best
 
 TRAINS_MODULE = True
 PREDICTS_POOL = True
 
 
-def score(candidates: Candidates) -> Scores:
-    """The predicted loss of each candidate, float32 (n,)."""
-    losses = candidates.predict().predicted_loss
+def choose(query: Query) -> Batch:
+    """Scores are predicted losses, float32."""
+    losses = query.predict(query.candidates).predicted_loss
     assert losses is not None, "TRAINS_MODULE"
-    return losses
+    return best(losses, query.k)

@@ -1,11 +1,11 @@
 """Query at random, with the module trained as for loss prediction: the control."""
 
-from lab.query.candidates import Candidates, Scores
+from lab.query.query import Batch, Query, best
 
 TRAINS_MODULE = True
 PREDICTS_POOL = False
 
 
-def score(candidates: Candidates) -> Scores:
-    """Uniform on 0 … 1, float64 (n,)."""
-    return candidates.generator.random(len(candidates.indices))
+def choose(query: Query) -> Batch:
+    """Scores are uniform on 0 … 1, float64."""
+    return best(query.generator.random(len(query.candidates)), query.k)

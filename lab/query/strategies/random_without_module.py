@@ -4,12 +4,12 @@ Its gradient does not shape the network then: beside ``random``, which queries t
 prediction gains by its queries from what it gains as an auxiliary task.
 """
 
-from lab.query.candidates import Candidates, Scores
+from lab.query.query import Batch, Query, best
 
 TRAINS_MODULE = False
 PREDICTS_POOL = False
 
 
-def score(candidates: Candidates) -> Scores:
-    """Uniform on 0 … 1, float64 (n,)."""
-    return candidates.generator.random(len(candidates.indices))
+def choose(query: Query) -> Batch:
+    """Scores are uniform on 0 … 1, float64."""
+    return best(query.generator.random(len(query.candidates)), query.k)

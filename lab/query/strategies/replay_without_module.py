@@ -1,0 +1,20 @@
+"""Acquire what another run acquired, without the module: what an arm learns, apart from what it chooses.
+
+The other run is named by ``python -m lab.replay``. Lowell et al. (2019, section 4) trained models on sets that others
+had chosen.
+"""
+
+import numpy as np
+
+from lab.query.query import Batch, Query
+
+TRAINS_MODULE = False
+PREDICTS_POOL = False
+
+
+def choose(query: Query) -> Batch:
+    """The images that the other run acquired after this cycle, in its order, with its scores."""
+    acquired = query.replayed().tail(query.k)
+    order = np.argsort(query.candidates)
+    positions = order[np.searchsorted(query.candidates, acquired["index"], sorter=order)]
+    return Batch(positions, acquired["score"].to_numpy())
