@@ -24,7 +24,7 @@ def settings_of(commit: str) -> dict[str, object]:
     if missing := [path for path in paths if path not in hashes]:
         raise BadInput(f"{commit}: its dvc.lock has no {missing[0]}; name a run that is finished")
     source = values["strategy"]
-    if values.get("replay") and source in TRAINS_MODULE.values():
+    if source in TRAINS_MODULE.values():
         source = values["replay"]["strategy"]
     strategy = TRAINS_MODULE[choices.load("query/strategies", source).TRAINS_MODULE]
     sets = [hashes[path] for path in paths]

@@ -108,10 +108,10 @@ class PreviousWeights(Block):
 
 
 class Replay(Block):
-    dataset: str
-    strategy: str
+    dataset: str | None
+    strategy: str | None
     # The first labelled set, then that after each cycle; MD5 as in dvc.lock.
-    sets: Annotated[list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]], Field(min_length=2)]
+    sets: list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]]
 
 
 class Params(Block):
@@ -127,7 +127,7 @@ class Params(Block):
     validation: Annotated[int, Field(ge=0)]
     cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     networks: list[Annotated[int, Field(ge=0)]]
-    replay: Replay | None
+    replay: Replay
     optimizers: dict[str, dict[str, object]]
     schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape")]]
     initialisations: dict[str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start")]]
@@ -237,9 +237,9 @@ def _replay(found: Params) -> Iterator[str]:
     replay, count = found.replay, len(found.cycles)
     if not found.strategy.startswith("replay"):
         return
-    if replay is None:
+    if not replay.sets:
         yield (
-            f"replay = null: strategy = {found.strategy!r} needs a run to replay; "
+            f"replay.sets = []: strategy = {found.strategy!r} needs a run to replay; "
             "start it with `dvc exp run $(python -m lab.replay RUN)`, where RUN is an experiment or a commit"
         )
         return
@@ -247,7 +247,7 @@ def _replay(found: Params) -> Iterator[str]:
         yield f"replay.dataset = {replay.dataset!r}: the run that is replayed chose from it; set dataset to it"
     if len(replay.sets) <= count:
         yield f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}"
-    if replay.strategy not in choices.names(FILES["strategy"]):
+    if replay.strategy is None or replay.strategy not in choices.names(FILES["strategy"]):
         yield not_a_choice("replay.strategy", replay.strategy, choices.names(FILES["strategy"]))
     elif (trains := choices.load(FILES["strategy"], replay.strategy).TRAINS_MODULE) != (found.strategy == "replay"):
         yield (
