@@ -48,7 +48,12 @@ def commit_of(name: str) -> str:
 def main() -> None:
     parser = ArgumentParser(description="Print the settings of `dvc exp run` that replay a run.")
     parser.add_argument("run", help="an experiment, or a commit")
-    found = settings_of(commit_of(parser.parse_args().run))
+    run = parser.parse_args().run
+    try:
+        found = settings_of(commit_of(run))
+    except BadInput:
+        print("--nothing-to-replay")  # which `dvc exp run` refuses, instead of running without
+        raise
     block = found["replay"]
     assert isinstance(block, dict)
     sets = ",".join(f"'{name}'" for name in block["sets"])

@@ -1,6 +1,8 @@
-"""Bring the labelled pools of the run that is replayed; empty files where none is."""
+"""Bring the labelled pools of the run that is replayed; files without images where none is."""
 
 from hashlib import md5
+
+import numpy as np
 
 from lab import params
 from lab.data import labelled, sizes
@@ -27,7 +29,7 @@ def main(host: Host) -> None:
     count = len(settings.cycles)
     if not settings.strategy.startswith("replay"):
         for cycle in range(1, count + 1):
-            write_bytes(replayed.path_of(cycle))
+            labelled.write(labelled.cold_start(np.empty(0, dtype=np.int64)), replayed.path_of(cycle))
         return
     first = labelled.path_of(0)
     if md5(first.read_bytes(), usedforsecurity=False).hexdigest() != settings.replay.sets[0]:

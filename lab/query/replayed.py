@@ -6,7 +6,7 @@ from lab.errors import BadInput
 
 
 def path_of(cycle: int) -> Path:
-    """The pool that a cycle of the other run trained on; an empty file where nothing is replayed."""
+    """The pool that a cycle of the other run trained on; without images where nothing is replayed."""
     return Path(f"data/replayed/{cycle}.csv")
 
 

@@ -83,16 +83,15 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
     labelled.check(pool, path, len(images.labels), acquired)
     indices = pool["index"].to_numpy()
     split = Split(images.images[indices], images.labels[indices])
-    start_path = carried.path_of(cycle)
-    start_bytes = start_path.read_bytes()
+    start = weights.read_state(carried.path_of(cycle))
 
-    arrays: list[np.ndarray] = [*split, statistics.mean, statistics.std, np.frombuffer(start_bytes, np.uint8)]
+    arrays: list[np.ndarray] = [*split, statistics.mean, statistics.std, *(tensor.numpy() for tensor in start.values())]
     key = key_of({"cycle": cycle, **vars(settings)}, machine, arrays)
     checkpoint = Checkpoint(host.scratch / f"cycle-{cycle}-{key[:16]}.pt", key, host)
     host.when_safe(checkpoint.remove)
 
-    training, start = settings.training, settings.initialisation
-    drawn = 0 if start.start == "same" else cycle
+    training, initialisation = settings.training, settings.initialisation
+    drawn = 0 if initialisation.start == "same" else cycle
     hidden = (
         settings.loss_prediction.hidden if choices.load("query/strategies", settings.strategy).TRAINS_MODULE else None
     )
@@ -104,10 +103,11 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         module_seed=seed_of(Stream.MODULE_WEIGHTS, settings.seed, drawn),
     )
     epochs = epochs_of(training.epochs, training.min_updates, len(pool), training.batch_size)
-    if start_bytes:
-        state = weights.read(start_path).state()
-        model.load(state, start.shrink, start.noise, seed_of(Stream.PERTURBATION, settings.seed, cycle))
-        epochs = start.epochs
+    if start:
+        model.load(
+            start, initialisation.shrink, initialisation.noise, seed_of(Stream.PERTURBATION, settings.seed, cycle)
+        )
+        epochs = initialisation.epochs
     bar = host.progress(f"cycle {cycle}, {len(pool):,} labels, training", epochs, "epochs")
     trained = model.fit(
         model.batches(split, training.batch_size, training.crop_padding, training.flip),

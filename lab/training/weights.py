@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from lab.data.files import write_bytes
 from lab.data.prepared import Statistics
@@ -26,14 +27,18 @@ def write(path: Path, model: Learner, **about: object) -> None:
     write_bytes(path, save(model.state(), {"shape": json.dumps(shape), "about": json.dumps(about)}))
 
 
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, as ``Learner.load`` takes them; none where it has none."""
+    return load_file(path)
+
+
 def read(path: Path, device: str = "cpu") -> Learner:
     """The trained network of a file that ``write`` wrote, on a device; ``predict`` it, or train it further."""
     with safe_open(path, framework="pt") as file:
         shape = json.loads(file.metadata()["shape"])
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     mean, std = (np.asarray(shape.pop(name), dtype=np.float32) for name in ("mean", "std"))
     statistics = Statistics(mean, std, shape.pop("classes"))
     shape["precision"] = getattr(torch, shape["precision"])
     model = learner.build(learner.Shape(**shape), statistics, torch.device(device))
-    model.load(state)
+    model.load(read_state(path))
     return model
