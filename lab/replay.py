@@ -6,7 +6,7 @@ from lab import choices, params
 from lab.data import labelled
 from lab.errors import BadInput
 from lab.process import ending
-from lab.study.experiments import git
+from lab.study.experiments import git, reference
 
 TRAINS_MODULE = {True: "replay", False: "replay_without_module"}
 
@@ -32,12 +32,15 @@ def settings_of(commit: str) -> dict[str, object]:
 
 
 def commit_of(name: str) -> str:
-    """The commit of an experiment, or of anything else that Git knows.
+    """The commit of an experiment, one that began from HEAD before any other; or of anything else that Git knows.
 
     Raises:
         BadInput: there is no such name, or several experiments have it.
     """
-    found = git("for-each-ref", f"refs/exps/*/*/{name}", "--format=%(objectname)").split()
+    here = git("rev-parse", "HEAD")
+    for refs in (reference(name, here), f"refs/exps/*/*/{name}"):
+        if found := git("for-each-ref", refs, "--format=%(objectname)").split():
+            break
     if len(found) > 1:
         raise BadInput(
             f"{name}: {len(found)} experiments have this name; name a commit, as `git for-each-ref` lists them"
