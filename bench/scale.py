@@ -19,7 +19,7 @@ import torch
 from bench import machine
 from lab.process import ending
 from lab.study import experiments
-from lab.study.plan import Arm
+from lab.study.arms import Arm
 
 EXPERIMENTS, RUNS, FILES, FILE_SIZE, LARGE = 10_000, 1_000, 10_000, 3_072, 2**30
 

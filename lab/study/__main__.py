@@ -20,17 +20,20 @@ from lab.study.run.states import ArmState, Status, survey
 if TYPE_CHECKING:
     import pandas as pd
 
+DIVERGED = "training diverged"
+
 
 def main() -> None:
     parser = ArgumentParser(prog="python -m lab.study", description="Run studies.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("run", help="run those arms of a study that are not finished")
     command.add_argument("study", type=Path, help="a study file, as in studies/cpu/study.yaml")
-    launcher = command.add_mutually_exclusive_group()
-    launcher.add_argument("--jobs", type=_count, help="arms at once (default: one for each GPU, or core)")
-    launcher.add_argument("--slurm", type=Path, help="run on a cluster, as in studies/clusters/generic.yaml")
-    command.add_argument("--dry-run", action="store_true", help="list the arms and what they will cost")
+    _add_launchers(command)
     command.set_defaults(run=_run)
+    command = commands.add_parser("tune", help="search settings of optimizers: run trials, and write what they chose")
+    command.add_argument("study", type=Path, help="the file of a search, as in studies/digits/search.yaml")
+    _add_launchers(command)
+    command.set_defaults(run=_tune)
     command = commands.add_parser("status", help="show the status of each arm")
     command.add_argument("study", type=Path)
     command.set_defaults(run=_status)
@@ -53,7 +56,59 @@ def main() -> None:
     arguments.run(arguments)
 
 
+def _add_launchers(command: ArgumentParser) -> None:
+    launcher = command.add_mutually_exclusive_group()
+    launcher.add_argument("--jobs", type=_count, help="arms at once (default: one for each GPU, or core)")
+    launcher.add_argument("--slurm", type=Path, help="run on a cluster, as in studies/clusters/generic.yaml")
+    command.add_argument("--dry-run", action="store_true", help="list the arms and what they will cost")
+
+
 def _run(arguments: Namespace) -> None:
+    """Run the arms of a study.
+
+    Raises:
+        BadInput: arms failed; the message lists them.
+    """
+    failed = _run_arms(arguments)
+    if failed is None:
+        return
+    count = len(_arms(arguments.study))
+    if failed:
+        reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
+        raise BadInput("\n".join([f"{len(failed)} of {count} arms failed:", *reasons]))
+    study = arguments.study
+    print(f"{count} of {count} arms are finished: see `dvc exp show`, or `python -m lab.study report {study}`")
+
+
+def _tune(arguments: Namespace) -> None:
+    """Run the trials of a search, report them, and write the chosen settings into params.yaml.
+
+    Raises:
+        BadInput: it is no search, a trial failed other than by divergence, or a best setting lies at an edge.
+    """
+    from lab.report import search as report
+    from lab.study import search
+
+    file = search.read(arguments.study)
+    failed = _run_arms(arguments)
+    if failed is None:
+        return
+    if others := {name: why for name, why in failed.items() if DIVERGED not in why}:
+        raise BadInput(
+            "\n".join([f"{len(others)} trials failed:", *(f"  {name}: {why}" for name, why in others.items())])
+        )
+    arms = _arms(arguments.study)
+    table = search.trials(arms, _tidy(arguments, arms))
+    folder = arguments.study.parent / "search"
+    report.write(table, search.best_of(table), file.cost, folder)
+    print(f"{folder / 'search.md'}: every setting; the picture is beside it")
+    search.check_edges(table)
+    names = search.write_blocks(search.best_of(table))
+    print(f"{PARAMS_FILE}: has {', '.join(names)} now; commit it, and compare them by optim: [{', '.join(names)}]")
+
+
+def _run_arms(arguments: Namespace) -> dict[str, str] | None:
+    """Run those arms that are not finished. Returns the failed ones, name to reason; None after a dry run."""
     study = arguments.study
     arms = _arms(study)
     settings = cluster.read(arguments.slurm) if arguments.slurm else None
@@ -64,7 +119,7 @@ def _run(arguments: Namespace) -> None:
             from lab.study import forecast
 
             forecast.show(arms, arguments.jobs or local.default_jobs())
-        return
+        return None
     experiments.identity()
     if settings and settings.scratch:
         folders.link_to_disk(study, Path(settings.scratch))
@@ -74,7 +129,7 @@ def _run(arguments: Namespace) -> None:
     if settings:
         print(f"{settings.arms_at_once} at once on SLURM", flush=True)
         with folders.in_use(study):
-            failed = slurm.run(study, arms, revision, settings, Display(study, arms).show)
+            return slurm.run(study, arms, revision, settings, Display(study, arms).show)
     else:
         from lab.study import estimate
 
@@ -83,11 +138,7 @@ def _run(arguments: Namespace) -> None:
         waiting = [arm for arm in arms if arm.name not in finished]
         operations = {arm.name: estimate.operations_of(arm) for arm in waiting}
         with folders.in_use(study):
-            failed = local.run(study, waiting, revision, jobs, Display(study, waiting, operations).show)
-    if failed:
-        reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
-        raise BadInput("\n".join([f"{len(failed)} of {len(arms)} arms failed:", *reasons]))
-    print(f"{len(arms)} of {len(arms)} arms are finished: see `dvc exp show`, or `python -m lab.study report {study}`")
+            return local.run(study, waiting, revision, jobs, Display(study, waiting, operations).show)
 
 
 def _arms(study: Path) -> list[plan.Arm]:
@@ -147,7 +198,7 @@ def _anchor(arguments: Namespace) -> None:
 def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     from lab.study import table as tidy
 
-    if arguments.tidy:
+    if getattr(arguments, "tidy", None):
         return tidy.read(arguments.tidy)
     revisions = _revisions(arms)
     if not revisions:

@@ -13,7 +13,7 @@ from lab.data.dataset import Split
 from lab.data.prepared import Statistics
 from lab.model.resnet import count_flops
 from lab.process.check import FILES
-from lab.study.plan import Arm
+from lab.study.arms import Arm
 from lab.training import device as devices
 from lab.training import learner
 from lab.training.prediction import BATCH_SIZE

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.process.check import BLOCKS, FILES
-from lab.study.plan import Arm, get, with_settings
+from lab.study.arms import Arm, get, with_settings
 
 # What an arm's result can depend on, beside the params and the files that it chooses.
 SOURCES = (

@@ -9,7 +9,7 @@ import torch
 
 from lab.process.progress import Progress
 from lab.study import estimate
-from lab.study.plan import Arm
+from lab.study.arms import Arm
 from lab.study.run import local
 
 # How fast cards train, and how that is known. Narrower networks and smaller batches leave a card idle.

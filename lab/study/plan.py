@@ -13,10 +13,9 @@ Every key of params.yaml can be varied under ``arms``, dotted where it lies in a
 
 import json
 import re
-from copy import deepcopy
 from itertools import product
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import Field
 
@@ -25,6 +24,8 @@ from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
 from lab.process.schema import Block, Count, validate
+from lab.study import search
+from lab.study.arms import Arm, with_settings
 
 # What an arm's name always has, and the strategy that it leaves out.
 ALWAYS = ("arch", "optim")
@@ -49,56 +50,27 @@ class _StudyFile(Block):
     cycles: Count | None = None
 
 
-class Arm(NamedTuple):
-    """One run of a study.
-
-    name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's comes before it, so that studies do
-    not share names. group: the name without protocol and seed, the same in every study. settings: key=value of
-    params.yaml, dotted keys; protocol, data set, seed and cycles included. params: all of params.yaml with them.
-    """
-
-    name: str
-    group: str
-    seed: int
-    settings: dict[str, object]
-    params: dict
-
-    @property
-    def options(self) -> list[str]:
-        """The settings as they are typed after ``dvc exp run``."""
-        return [word for key, value in self.settings.items() for word in ("-S", f"{key}={_hydra(value)}")]
-
-    @property
-    def prefix(self) -> str:
-        """What the stages up to the cold start depend on, which arms share."""
-        chosen = [self.params[key] for key in ("protocol", "dataset", "cold_start_seed")]
-        return json.dumps([*chosen, self.protocol["cold_start"]])
-
-    @property
-    def protocol(self) -> dict:
-        """The block of the arm's protocol."""
-        return self.params["protocols"][self.params["protocol"]]
-
-
 def read(path: Path, params_text: str) -> list[Arm]:
-    """The arms of a study, seed by seed, so that a study that is stopped early has whole seeds.
+    """The arms of a study, seed by seed, so that a study that is stopped early has whole seeds; or a search's trials.
 
     Args:
-        path: the study file.
+        path: the study file, or the file of a search, which has a ``grid``.
         params_text: params.yaml of the revision that the study runs.
 
     Raises:
         BadInput: the file, or the params of any arm, are refused; every fault is named.
     """
+    base = params.parse(params_text)
     try:
-        study = validate(_StudyFile, params.read(path))
+        if "grid" in (values := params.read(path)):
+            return _without_faults(path, search.arms_of(values, base), [], has_optimizers=True)
+        study = validate(_StudyFile, values)
         if reserved := [key for key in NOT_IN_ARMS if key in study.arms]:
             raise ValueError("\n".join(f"arms.{key}: set {NOT_IN_ARMS[key]} instead, for all arms" for key in reserved))
     except BadInput:
         raise
     except ValueError as error:
         raise _refusal(path, str(error).splitlines()) from None
-    base = params.parse(params_text)
     arms = [
         _arm(path, study, dict(zip(study.arms, values, strict=True)), seed, base)
         for seed in study.seeds
@@ -106,38 +78,16 @@ def read(path: Path, params_text: str) -> list[Arm]:
     ]
     swept = [key for key, values in study.arms.items() if len(values) > 1]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
-    has_optimizers = any(key.startswith("optimizers.") for key in study.arms)
+    return _without_faults(path, arms, swept, any(key.startswith("optimizers.") for key in study.arms))
+
+
+def _without_faults(path: Path, arms: list[Arm], swept: list[str], has_optimizers: bool) -> list[Arm]:
     faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, swept, has_optimizers)]
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
     if faults:
         raise _refusal(path, dict.fromkeys(faults))
     return arms
-
-
-def get(values: object, key: str) -> object:
-    """The value of a dotted key; None where there is none."""
-    for name in key.split("."):
-        values = values.get(name) if isinstance(values, dict) else None
-    return values
-
-
-def with_settings(params: dict, settings: dict[str, object]) -> dict:
-    """A copy of params with values set at dotted keys.
-
-    Raises:
-        ValueError: a key leads through a value that is no block.
-    """
-    found = deepcopy(params)
-    for key, value in settings.items():
-        *blocks, last = key.split(".")
-        block = found
-        for name in blocks:
-            block = block.setdefault(name, {})
-            if not isinstance(block, dict):
-                raise ValueError(f"{key}: {name} of params.yaml is a value, and no block of params")
-        block[last] = value
-    return found
 
 
 def _refusal(path: Path, faults) -> BadInput:
@@ -188,12 +138,3 @@ def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
 def _plain(text: str) -> str:
     """The text with nothing in it that Git refuses in a name."""
     return re.sub(r"[^A-Za-z0-9.+]+", "_", text).strip("._")
-
-
-def _hydra(value: object) -> str:
-    """A value as ``-S`` reads it: flow maps have bare keys there."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_hydra(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_hydra, value)) + "]"
-    return value if isinstance(value, str) else json.dumps(value)

@@ -12,8 +12,8 @@ from lab.data import history
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.process.costs import LOG
+from lab.study.arms import Arm
 from lab.study.experiments import git
-from lab.study.plan import Arm
 from stages.summarise import CURVE
 
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]

@@ -7,7 +7,7 @@ from time import monotonic
 
 from tqdm import tqdm
 
-from lab.study.plan import Arm
+from lab.study.arms import Arm
 from lab.study.run import folders
 from lab.study.run.states import Snapshot
 

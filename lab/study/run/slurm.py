@@ -18,7 +18,7 @@ from pathlib import Path
 from lab.errors import BadInput
 from lab.process.interruption import Interruption
 from lab.study import experiments
-from lab.study.plan import Arm
+from lab.study.arms import Arm
 from lab.study.run import folders
 from lab.study.run.cluster import Settings
 from lab.study.run.states import ACTIVE, QUEUED, ArmState, Job, Snapshot, Status, survey

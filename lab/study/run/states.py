@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.study.plan import Arm
+from lab.study.arms import Arm
 from lab.study.run import folders
 from lab.study.run.folders import LastState
 

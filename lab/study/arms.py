@@ -1,0 +1,70 @@
+"""An arm: one run of a study, with all that sets it apart."""
+
+import json
+from copy import deepcopy
+from typing import NamedTuple
+
+
+class Arm(NamedTuple):
+    """One run of a study.
+
+    name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's comes before it, so that studies do
+    not share names. group: the name without protocol and seed, the same in every study. settings: key=value of
+    params.yaml, dotted keys; protocol, data set, seed and cycles included. params: all of params.yaml with them.
+    """
+
+    name: str
+    group: str
+    seed: int
+    settings: dict[str, object]
+    params: dict
+
+    @property
+    def options(self) -> list[str]:
+        """The settings as they are typed after ``dvc exp run``."""
+        return [word for key, value in self.settings.items() for word in ("-S", f"{key}={_hydra(value)}")]
+
+    @property
+    def prefix(self) -> str:
+        """What the stages up to the cold start depend on, which arms share."""
+        chosen = [self.params[key] for key in ("protocol", "dataset", "validation", "cold_start_seed")]
+        return json.dumps([*chosen, self.protocol["cold_start"]])
+
+    @property
+    def protocol(self) -> dict:
+        """The block of the arm's protocol."""
+        return self.params["protocols"][self.params["protocol"]]
+
+
+def get(values: object, key: str) -> object:
+    """The value of a dotted key; None where there is none."""
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def with_settings(params: dict, settings: dict[str, object]) -> dict:
+    """A copy of params with values set at dotted keys.
+
+    Raises:
+        ValueError: a key leads through a value that is no block.
+    """
+    found = deepcopy(params)
+    for key, value in settings.items():
+        *blocks, last = key.split(".")
+        block = found
+        for name in blocks:
+            block = block.setdefault(name, {})
+            if not isinstance(block, dict):
+                raise ValueError(f"{key}: {name} of params.yaml is a value, and no block of params")
+        block[last] = value
+    return found
+
+
+def _hydra(value: object) -> str:
+    """A value as ``-S`` reads it: flow maps have bare keys there."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_hydra(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_hydra, value)) + "]"
+    return value if isinstance(value, str) else json.dumps(value)
