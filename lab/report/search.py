@@ -70,10 +70,8 @@ def draw(trials: pd.DataFrame) -> Figure:
 
 def _markdown(trials: pd.DataFrame, cost: str) -> str:
     seeds = trials["seed"].nunique()
-    means = trials.groupby([*KEYS, "chosen", "labels"], sort=False)["accuracy"].agg(
-        lambda found: found.mean(skipna=False)
-    )
-    table = means.unstack("labels").reset_index()
+    settings = trials.groupby([*KEYS, "chosen", "labels"], sort=False)["accuracy"]
+    table = settings.agg(lambda found: found.mean(skipna=False)).unstack("labels").reset_index()
     budgets = sorted(trials["labels"].unique())
     lines = [
         f"{cost} Accuracy on the held-out images, mean of {seeds} seed{'s' if seeds > 1 else ''}; the chosen setting "

@@ -93,10 +93,9 @@ def _tune(arguments: Namespace) -> None:
     failed = _run_arms(arguments)
     if failed is None:
         return
-    if others := {name: why for name, why in failed.items() if DIVERGED not in why}:
-        raise BadInput(
-            "\n".join([f"{len(others)} trials failed:", *(f"  {name}: {why}" for name, why in others.items())])
-        )
+    if others := {name: reason for name, reason in failed.items() if DIVERGED not in reason}:
+        reasons = [f"  {name}: {reason}" for name, reason in others.items()]
+        raise BadInput("\n".join([f"{len(others)} trials failed:", *reasons]))
     arms = _arms(arguments.study)
     table = search.trials(arms, _tidy(arguments, arms))
     folder = arguments.study.parent / "search"

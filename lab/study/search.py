@@ -60,8 +60,9 @@ class SearchFile(Block):
         each = settings * len(self.labels) * len(self.seeds)
         drawn = len(self.seeds) * sum(self.labels)
         return (
-            f"{each} trials of each optimizer: {settings} settings, {len(self.labels)} budgets, {len(self.seeds)} seeds. "
-            f"They read {self.validation + drawn:,} labels: {self.validation:,} of held-out images, {drawn:,} to train on."
+            f"{each} trials of each optimizer: {settings} settings, {len(self.labels)} budgets, {len(self.seeds)} "
+            f"seeds. They read {self.validation + drawn:,} labels: {self.validation:,} of held-out images, "
+            f"{drawn:,} to train on."
         )
 
     @model_validator(mode="after")
@@ -152,12 +153,9 @@ def check_edges(table: pd.DataFrame) -> None:
     Raises:
         BadInput: the message says which way to widen the grid.
     """
-    scores = scores_of(table)
-    faults = [
-        fault
-        for _, row in best_of(table).iterrows()
-        for fault in _at_edge(row, scores[scores["optim"] == row["optim"]])
-    ]
+    scores, faults = scores_of(table), []
+    for _, row in best_of(table).iterrows():
+        faults += _at_edge(row, scores[scores["optim"] == row["optim"]])
     if faults:
         raise BadInput("\n".join(["the best setting lies at the edge of its grid:", *faults]))
 
@@ -187,17 +185,18 @@ def write_blocks(best: pd.DataFrame, path: Path = PARAMS_FILE) -> list[str]:
 
 
 def account(arms: list[Arm], file: SearchFile, best: pd.DataFrame) -> pd.DataFrame:
-    """Of each group of a study: whether its optimizer was searched, by how many trials, and on how many labels."""
-    chosen = {f"{row['optim']}{CHOSEN}": row for _, row in best.iterrows()}
+    """Of each group of a study: whether its optimizer has the settings that a search chose, and what that cost.
+
+    Returns:
+        group, searched, trials, labels.
+    """
+    chosen = {f"{row['optim']}{CHOSEN}": row for row in best.to_dict("records")}
+    trials = next(iter(file.grid.values())).size * len(file.labels) * len(file.seeds)
     labels = file.validation + sum(file.labels) * len(file.seeds)
     rows = {}
     for arm in arms:
-        row, block = chosen.get(arm.params["optim"]), arm.params["optimizers"].get(arm.params["optim"], {})
-        is_chosen = row is not None and all(block.get(key) == row[key] for key in SETTINGS)
-        trials = file.grid[row["optim"]].size * len(file.labels) * len(file.seeds) if is_chosen else 0
-        rows[arm.group] = {
-            "searched": "yes" if is_chosen else "no",
-            "trials": trials,
-            "labels": labels if is_chosen else 0,
-        }
-    return pd.DataFrame(rows).T.rename_axis("arm").reset_index()
+        optim = arm.params["optim"]
+        block, setting = arm.params["optimizers"][optim], chosen.get(optim, {})
+        searched = bool(setting) and all(block.get(key) == setting[key] for key in SETTINGS)
+        rows[arm.group] = {"searched": searched, "trials": trials * searched, "labels": labels * searched}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("group").reset_index()
