@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from lab import choices, params
 from lab.cycles import pairs
-from lab.process.schema import Block, Count, not_a_choice, validate
+from lab.process.schema import Block, Count, not_a_choice, not_a_number, validate
 from lab.training.schedule import epoch_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -51,7 +51,7 @@ class Query(Block):
     def _subset_holds_the_query(self):
         if self.pool_subset is not None and self.pool_subset < self.labels:
             raise ValueError(
-                f"pool_subset = {self.pool_subset}: that many images cannot yield {self.labels} labels; "
+                f"pool_subset = {self.pool_subset}: smaller than query.labels = {self.labels}; "
                 f"choose {self.labels} or more, or null for the whole pool"
             )
         return self
@@ -120,7 +120,8 @@ def check_files(*, optimizers: bool = True) -> None:
         # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
         is_temporary = ".dvc/tmp/exps" in Path.cwd().as_posix()
         file = params.PARAMS_FILE
-        advice = [] if is_temporary else [f"A value set with -S stays in {file}: set it anew, or `git checkout {file}`"]
+        stays = f"A value set with -S stays in {file}: set it again, or go back with `git checkout {file}`"
+        advice = [] if is_temporary else [stays]
         lines = [f"{file} is refused, nothing was run:", *faults, *advice]
         raise ValueError("\n".join(lines)) from None
 
@@ -139,27 +140,40 @@ def _names(found: Params) -> Iterator[str]:
     for block in BLOCKS.values():
         for name in getattr(found, block):
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                yield f"{block}.{name}: a name has letters, digits, _ and - alone; rename it"
+                yield f"{block}.{name}: a name may have only letters, digits, _ and -; rename it"
 
 
 def _cycles(cycles: list[list[int]]) -> Iterator[str]:
-    for number, (cycle, expected) in enumerate(zip(cycles, pairs(len(cycles)), strict=True)):
+    count = len(cycles)
+    for number, (cycle, expected) in enumerate(zip(cycles, pairs(count), strict=True)):
         if cycle != expected:
-            yield f"cycles[{number}] = {cycle}: must be {expected}, since cycles follow each other from 0"
+            yield f"cycles[{number}] = {cycle}: must be {expected}; `python -m lab.cycles {count}` prints the list"
 
 
 def _shares(key: str, protocol: Protocol) -> Iterator[str]:
     """Shares of training that a short training rounds away."""
     epochs = protocol.training.epochs
-    for name, share, at_once in (
-        ("training.lr_drop_at", protocol.training.lr_drop_at, "before the first epoch"),
-        ("loss_prediction.detach_at", protocol.loss_prediction.detach_at, "before the first epoch"),
+    for name, share, at_once, never, cure in (
+        (
+            "training.lr_drop_at",
+            protocol.training.lr_drop_at,
+            "the learning rate would drop before the first epoch",
+            "the learning rate would never drop",
+            "1 means never",
+        ),
+        (
+            "loss_prediction.detach_at",
+            protocol.loss_prediction.detach_at,
+            "the module would be detached from the start",
+            "the module would never be detached",
+            "0 means from the start, 1 means never",
+        ),
     ):
-        when = {0: at_once, epochs: "after the last epoch"}.get(epoch_of(share, epochs))
-        if 0 < share < 1 and when:
+        happens = {0: at_once, epochs: never}.get(epoch_of(share, epochs))
+        if 0 < share < 1 and happens:
             yield (
-                f"{key}.{name} = {share}: of {key}.training.epochs = {epochs} that is {when}; "
-                "choose more epochs, another share, or 1 for never"
+                f"{key}.{name} = {share}: with {key}.training.epochs = {epochs} {happens}; "
+                f"choose more epochs or another share ({cure})"
             )
 
 
@@ -231,10 +245,9 @@ def _setting(key: str, value: Any, default: object) -> str | None:
         is_list = isinstance(value, list) and len(value) == len(default)
         if is_list and all(_is_number(one) or one is two for one, two in zip(value, default, strict=True)):
             return None
-        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as {list(default)}"
+        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as in {list(default)}"
     if not _is_number(value):
-        cure = ", and a quoted one is a string: remove the quotes" if isinstance(value, str) else ""
-        return f"{key} = {value!r}: must be a number{cure}"
+        return not_a_number(key, value)
     if key.endswith(".lr") and value <= 0:
         return f"{key} = {value!r}: must be greater than 0"
     return None
