@@ -19,6 +19,7 @@ from lab.report.statistics import FEWEST_SEEDS, area, wins
 from lab.report.style import words
 
 USUAL = "loss_prediction"
+TOO_FEW = f"With fewer than {FEWEST_SEEDS} seeds a difference may be chance."
 MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
 CLASSES = {"cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]}
@@ -91,11 +92,11 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     if table.empty:
         return None
     protocol, seeds = table["protocol"].iloc[0], table.groupby("group")["seed"].nunique()
-    counts = "1 seed" if seeds.max() == 1 else f"{seeds.max()} seeds"
+    counts = style.seeds(seeds.max())
     if seeds.min() < seeds.max():
         counts = f"{seeds.min()} to {counts}"
     options: dict[str, object] = {"units": "seed", "estimator": None}
-    drawn = f"Lines: single runs, {counts}."
+    drawn = f"Lines: single runs, {counts}. {TOO_FEW}"
     if seeds.min() >= FEWEST_SEEDS:
         drawn = f"Lines: means of {counts}."
         if chart.x == "labels":
@@ -151,7 +152,9 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     sns.stripplot(runs, x="area", y="group", hue="optim", legend=False, ax=axes, **options)
     means = runs.groupby("group", sort=False)["area"].mean()
     axes.scatter(means, range(len(means)), marker="|", s=200, color="black", zorder=3)
-    axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", xlabel="mean accuracy", ylabel="")
+    axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", ylabel="")
+    is_enough = runs.groupby("group")["seed"].nunique().min() >= FEWEST_SEEDS
+    axes.set_xlabel("mean accuracy" if is_enough else f"mean accuracy\n{TOO_FEW}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.margins(0.06)
