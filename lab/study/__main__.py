@@ -4,6 +4,7 @@ Reports and estimates import their libraries when they are called: PyTorch takes
 """
 
 import shlex
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,7 @@ def _run(arguments: Namespace) -> None:
     arms = _arms(study)
     settings = cluster.read(arguments.slurm) if arguments.slurm else None
     if arguments.dry_run:
+        _warn_of_changes()
         if settings:
             _print_job(study, arms, settings)
         else:
@@ -88,6 +90,17 @@ def _run(arguments: Namespace) -> None:
         reasons = [f"  {name}: {reason}" for name, reason in failed.items()]
         raise BadInput("\n".join([f"{len(failed)} of {len(arms)} arms failed:", *reasons]))
     print(f"{len(arms)} of {len(arms)} arms are finished: see `dvc exp show`, or `python -m lab.study report {study}`")
+
+
+def _warn_of_changes() -> None:
+    """Warn of what is not committed, which the estimate counts and a run refuses."""
+    changed = experiments.git("status", "--porcelain", "--", *experiments.COMMITTED).splitlines()
+    if files := ", ".join(line.split(maxsplit=1)[1] for line in changed):
+        print(
+            f"warning: the estimate counts what is not committed, and a run would refuse: {files}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _arms(study: Path) -> list[plan.Arm]:
