@@ -38,7 +38,10 @@ STATED = [
 
 
 class Chart(NamedTuple):
-    """One column of the table against another. chance: what a guess reaches, drawn as a horizontal line."""
+    """One column of the table against another.
+
+    chance: what a guess reaches, drawn as a horizontal line. is_share: whether y is written in per cent.
+    """
 
     title: str
     y_label: str
@@ -46,6 +49,7 @@ class Chart(NamedTuple):
     x: str = "labels"
     x_label: str = BUDGET_LABEL
     chance: float | None = None
+    is_share: bool = True
 
 
 ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
@@ -58,7 +62,7 @@ CHARTS = {
     "accuracy_vs_seconds": Chart(
         "Accuracy against time", ACCURACY, "accuracy", "seconds", "seconds of training, evaluation and query, so far"
     ),
-    "loss_spearman": Chart(RANKS, "Spearman's rank correlation", "loss_spearman", chance=0),
+    "loss_spearman": Chart(RANKS, "Spearman's rank correlation", "loss_spearman", chance=0, is_share=False),
     "loss_pair_accuracy": Chart(RANKS, "pairs in the right order", "loss_pair_accuracy", chance=0.5),
 }
 
@@ -124,7 +128,7 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
             show_budget(axes, table["labels"])
         else:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if chart.y != "loss_spearman":
+        if chart.is_share:
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     # Only now are the limits final, which the panels share.
     for axes, lines in zip(grid, ends, strict=True):
