@@ -120,6 +120,7 @@ def test_fewer_than_three_seeds_have_neither_band_nor_deviation_nor_interval(see
     written = report.claims_markdown(table, claims.verdicts(table))
     assert f"labels, {said} or more an arm" in written
     assert warning in written
+    assert "| verdict |" not in written, "a table of claims without a row"
     drawn = figures.all_figures(table, anchors.read(ROOT / "studies/anchors.csv"))
     assert "wins" not in drawn
     chance = "With fewer than 3 seeds a difference may be chance."

@@ -91,15 +91,15 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
         "the number of parts.",
         "",
         *([f"**{TOO_FEW}**", ""] if seeds < FEWEST_SEEDS else []),
-        "| claim (section of the paper) | measured | verdict |",
-        "|---|---|---|",
     ]
     tested, untested = _claims(verdicts)
+    if tested:
+        lines += ["| claim (section of the paper) | measured | verdict |", "|---|---|---|"]
     for claim in tested:
         text = f"**{claim['claim']}** ({claim['source']}): “{claim['sentence']}”"
         lines.append(f"| {text} | {'<br>'.join(claim['lines'])} | **{claim['verdict']}** |")
     if untested:
-        lines += ["", "Not tested: " + "; ".join(claim["claim"] for claim in untested) + "."]
+        lines += [*([""] if tested else []), "Not tested: " + "; ".join(claim["claim"] for claim in untested) + "."]
     return "\n".join(lines) + "\n"
 
 
