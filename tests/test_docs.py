@@ -17,12 +17,17 @@ import numpy as np
 import pytest
 from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
-from lab.query.candidates import Candidates
+from PIL import Image
 
 from lab import params
 from lab.cycles import setting
+from lab.host import Host
 from lab.process import check
+from lab.query.query import Query
+from lab.report import figures
+from lab.report import page as report
 from lab.training.prediction import Predictions
+from tests.study_tables import tidy_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -167,9 +172,9 @@ def _check_python(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _check_git(words: list[str], _: pytest.MonkeyPatch) -> None:
     command, *rest = words
-    assert command in ("config", "checkout")
+    assert command in ("config", "checkout", "stash")
     if command == "checkout":
-        assert all((ROOT / name).exists() for name in rest)
+        assert all((ROOT / name).exists() or name.endswith("-branch") for name in rest)
 
 
 def _check_export(words: list[str], _: pytest.MonkeyPatch) -> None:
@@ -286,6 +291,46 @@ def test_the_strategy_that_is_shown_ranks_by_uncertainty() -> None:
     candidates = Candidates(np.arange(3), lambda: Predictions(logits, None), np.random.default_rng(0))
     assert np.argsort(-names["score"](candidates)).tolist() == [1, 2, 0]
     assert names["PREDICTS_POOL"]
+
+
+def test_the_network_that_is_shown_is_the_one_that_is_shipped() -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if "def build" in block.text)
+    assert block.text == (ROOT / "lab/model/architectures/resnet18.py").read_text()
+
+
+def test_the_data_set_that_is_shown_reads_folders_of_images(tmp_path: Path) -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if "leaves.py" in block.text)
+    names: dict = {}
+    exec(block.text, names)
+    for name, count in (("train/oak", 2), ("train/ash", 1), ("test/oak", 1), ("test/ash", 1)):
+        folder = tmp_path / "leaves" / name
+        folder.mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (40, 30), 255 if "oak" in name else 0).save(folder / f"{number}.png")
+    names["SOURCE"] = tmp_path / "leaves"
+    names["fetch"](tmp_path / "raw", Host())
+    dataset = names["read"](tmp_path / "raw")
+    assert dataset.classes == ["ash", "oak"]
+    assert dataset.train.labels.tolist() == [0, 1, 1]
+    assert dataset.train.images.mean(axis=(1, 2, 3)).tolist() == [0, 255, 255]
+    assert dataset.test.images.shape == (2, names["PIXELS"], names["PIXELS"], 3)
+    assert {"TRAINING_IMAGES", "TEST_IMAGES"} <= set(names), "the check and the estimates read them"
+
+
+def test_the_figure_that_is_shown_is_drawn() -> None:
+    block = next(block for block in blocks_of(ROOT / "docs/extending.md") if "Chart(" in block.text)
+    ((_, chart),) = eval(block.text, {"Chart": figures.Chart}).items()
+    figure = figures.draw(chart, figures._in_order(tidy_of({"resnet18-sgd": [0.4, 0.5]})))
+    assert figure is not None
+    figure.canvas.draw()
+    assert not any("%" in label.get_text() for label in figure.axes[0].get_yticklabels())
+
+
+def test_every_file_of_a_report_is_listed(tmp_path: Path) -> None:
+    report.write(tidy_of({"resnet18-sgd": [0.4, 0.5], "resnet18-adam": [0.3, 0.4]}), 6, tmp_path)
+    page = (ROOT / "docs/studies.md").read_text()
+    for file in tmp_path.iterdir():
+        assert f"`{file.stem if file.suffix in ('.png', '.svg') else file.name}`" in page, file.name
 
 
 def test_every_target_of_make_is_printed_by_make() -> None:

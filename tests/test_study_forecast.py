@@ -1,12 +1,14 @@
 """What a dry run says that a study will cost: first what is known, and only then what has to be measured."""
 
 import csv
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lab.study import estimate, forecast, plan
+from lab.study import __main__ as study
+from lab.study import estimate, experiments, forecast, plan
 from tests.conftest import ROOT
 
 PAPER = {
@@ -29,11 +31,15 @@ def test_what_is_known_is_shown_before_anything_is_measured(
     arms = arms_of(tmp_path)
     shown = []
 
-    def seconds_of(arm: plan.Arm) -> list[float]:
-        shown.append(capsys.readouterr().out)
-        return [3600.0] * len(arm.params["cycles"])
+    def speed_of(network: estimate.Network) -> estimate.Speed:
+        if network not in measured:
+            shown.append(capsys.readouterr().out)
+        measured.append(network)
+        # 11,000,000 images of training and 545,000 of scoring in ten hours
+        return estimate.Speed(36_000 / 11_545_000, 36_000 / 11_545_000)
 
-    monkeypatch.setattr(estimate, "seconds_of", seconds_of)
+    measured: list[estimate.Network] = []
+    monkeypatch.setattr(estimate, "speed_of", speed_of)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     forecast.show(arms, jobs=2)
     # 10 cycles of 1,000 to 10,000 labels, 200 epochs; 10,000 test images and the rest of the pool are scored
@@ -46,10 +52,52 @@ def test_what_is_known_is_shown_before_anything_is_measured(
         "resnet34, resnet50 expected, not measured)\n" in shown[0]
     )
     last = "".join(shown[1:]) + capsys.readouterr().out
+    assert "Measuring 3 networks on this machine. To skip it, press Ctrl-C: nothing is lost" in shown[0]
     assert "measuring the speed of this machine: 3 of 3 networks" in last
     row = next(line.split() for line in last.splitlines() if line.startswith("resnet50-adam "))
     assert row == ["resnet50-adam", "5", f"{11_545_000 / 36_000:,.0f}", "10.00"]
     assert "Here, 2 at once: about 300.0 hours" in last
+
+
+def test_arms_are_measured_once_where_their_networks_cost_the_same(tmp_path: Path) -> None:
+    arms = arms_of(
+        tmp_path,
+        arms={
+            "arch": ["resnet18"],
+            "optim": ["sgd", "adam"],
+            "strategy": ["loss_prediction", "random_without_module"],
+            "protocols.paper.training.epochs": [100, 200],
+            "protocols.paper.training.batch_size": [64, 128],
+        },
+    )
+    assert {network.batch_size for network in map(estimate.network_of, arms)} == {64, 128}
+    assert len(set(map(estimate.network_of, arms))) == 2
+
+
+def test_a_measured_speed_is_that_of_training_and_of_scoring() -> None:
+    speed = estimate.speed_of(estimate.Network("resnet18", 4, 8, "float32", 16))
+    assert 0 < speed.forward < speed.training
+
+
+@pytest.mark.parametrize(
+    ("changed", "warning"),
+    [
+        (
+            "M params.yaml\n?? lab/data/sets/leaves.py",
+            "warning: the estimate counts what is not committed, and a run would refuse: "
+            "params.yaml, lab/data/sets/leaves.py\n",
+        ),
+        ("", ""),
+    ],
+)
+def test_a_dry_run_names_what_is_not_committed(
+    changed: str, warning: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(experiments, "git", lambda *arguments: changed)
+    monkeypatch.setattr(forecast, "show", lambda arms, jobs: print(f"{len(arms)} arms"))
+    study._run(Namespace(study=Path("studies/digits/study.yaml"), slurm=None, dry_run=True, jobs=1))
+    assert capsys.readouterr() == ("12 arms\n", warning)
 
 
 @pytest.mark.parametrize("setting", ["protocols.paper.width", "protocols.paper.training.batch_size"])

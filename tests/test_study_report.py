@@ -106,16 +106,36 @@ def test_another_scale_shows_neither() -> None:
     assert "a verdict holds for this study alone" in page_of(table, 12)
 
 
-def test_two_seeds_have_neither_band_nor_deviation_nor_interval() -> None:
-    table = tidy_of(CURVES, seeds=2, protocol="cpu_study")
-    page = page_of(table, 8)
-    assert "Some arms have fewer than 3 seeds" in page
+@pytest.mark.parametrize(("seeds", "said"), [(1, "1 seed"), (2, "2 seeds")])
+def test_fewer_than_three_seeds_have_neither_band_nor_deviation_nor_interval(seeds: int, said: str) -> None:
+    table = tidy_of(CURVES, seeds=seeds, protocol="cpu_study")
+    page = page_of(table, 4 * seeds)
+    warning = (
+        "Arms with fewer than 3 seeds get no deviation, interval, test or verdict: "
+        "a difference between them may be chance, and does not show which is better."
+    )
+    assert warning in page
     assert "±" not in page.replace("Mean ± standard deviation", "")
-    assert "2 seeds, too few" in page
+    assert f"{said}, too few for an interval" in page
+    written = report.claims_markdown(table, claims.verdicts(table))
+    assert f"labels, {said} or more an arm" in written
+    assert warning in written
+    assert "| verdict |" not in written, "a table of claims without a row"
     drawn = figures.all_figures(table, anchors.read(ROOT / "studies/anchors.csv"))
     assert "wins" not in drawn
-    assert "Protocol cpu_study. Lines: single runs, 2 seeds." in words_of(drawn["figure_3"])
+    chance = "With fewer than 3 seeds a difference may be chance."
+    assert f"Protocol cpu_study. Lines: single runs, {said}. {chance}" in {
+        " ".join(text.split()) for text in words_of(drawn["figure_3"])
+    }
+    assert f"mean accuracy\n{chance}" in words_of(drawn["area"])
     assert not drawn["figure_3"].findobj(FillBetweenPolyCollection), "a band"
+
+
+def test_enough_seeds_have_no_warning() -> None:
+    table = tidy_of(CURVES)
+    texts = page_of(table, 12) + report.claims_markdown(table, claims.verdicts(table))
+    drawn = figures.all_figures(table, anchors.read(ROOT / "studies/anchors.csv"))
+    assert "fewer than 3" not in texts + " ".join(words_of(drawn["area"]) | words_of(drawn["figure_3"]))
 
 
 GROUPS = [

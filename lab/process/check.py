@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from lab import choices, params
 from lab.cycles import pairs
 from lab.data import sizes
-from lab.process.schema import Block, Count, not_a_choice, validate
+from lab.process.schema import Block, Count, not_a_choice, not_a_number, validate
 from lab.training.schedule import epochs_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -60,7 +60,7 @@ class Query(Block):
         most = self.labels if isinstance(self.labels, int) else max(self.labels)
         if self.pool_subset is not None and self.pool_subset < most:
             raise ValueError(
-                f"pool_subset = {self.pool_subset}: that many images cannot yield {most} labels; "
+                f"pool_subset = {self.pool_subset}: smaller than query.labels = {self.labels}; "
                 f"choose {most} or more, or null for the whole pool"
             )
         return self
@@ -167,7 +167,8 @@ def check_files(*, optimizers: bool = True) -> None:
         # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
         is_temporary = ".dvc/tmp/exps" in Path.cwd().as_posix()
         file = params.PARAMS_FILE
-        advice = [] if is_temporary else [f"A value set with -S stays in {file}: set it anew, or `git checkout {file}`"]
+        stays = f"A value set with -S stays in {file}: set it again, or go back with `git checkout {file}`"
+        advice = [] if is_temporary else [stays]
         lines = [f"{file} is refused, nothing was run:", *faults, *advice]
         raise ValueError("\n".join(lines)) from None
 
@@ -186,13 +187,14 @@ def _names(found: Params) -> Iterator[str]:
     for block in BLOCKS.values():
         for name in getattr(found, block):
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                yield f"{block}.{name}: a name has letters, digits, _ and - alone; rename it"
+                yield f"{block}.{name}: a name may have only letters, digits, _ and -; rename it"
 
 
 def _cycles(cycles: list[list[int]]) -> Iterator[str]:
-    for number, (cycle, expected) in enumerate(zip(cycles, pairs(len(cycles)), strict=True)):
+    count = len(cycles)
+    for number, (cycle, expected) in enumerate(zip(cycles, pairs(count), strict=True)):
         if cycle != expected:
-            yield f"cycles[{number}] = {cycle}: must be {expected}, since cycles follow each other from 0"
+            yield f"cycles[{number}] = {cycle}: must be {expected}; `python -m lab.cycles {count}` prints the list"
 
 
 def _shares(found: Params) -> Iterator[str]:
@@ -201,16 +203,19 @@ def _shares(found: Params) -> Iterator[str]:
     training, schedule = protocol.training, found.schedules[found.schedule]
     epochs = epochs_of(training.epochs, training.min_updates, protocol.cold_start, training.batch_size)
     updates = epochs * ceil(protocol.cold_start / training.batch_size)
-    shares = {f"{key}.loss_prediction.detach_at": protocol.loss_prediction.detach_at}
+    # share, what it does, and what would not be rounded away
+    shares = {
+        f"{key}.loss_prediction.detach_at": (protocol.loss_prediction.detach_at, "the module would be detached"),
+    }
     if isinstance(schedule, Steps):
-        shares[f"schedules.{found.schedule}.drop_at"] = schedule.drop_at
-    for name, share in shares.items():
+        shares[f"schedules.{found.schedule}.drop_at"] = (schedule.drop_at, "the learning rate would drop")
+    for name, (share, does) in shares.items():
         # An update counts by its middle, as in training.
-        when = {0: "before the first", updates: "after the last"}.get(ceil(share * updates - 0.5))
+        when = {0: "before the first", updates: "only after the last"}.get(ceil(share * updates - 0.5))
         if 0 < share < 1 and when:
             yield (
-                f"{name} = {share}: of the {updates} updates in the first cycle, {key}.training.epochs = "
-                f"{training.epochs}, that is {when}; choose more epochs or another share"
+                f"{name} = {share}: with {key}.training.epochs = {training.epochs} {does} {when} of the {updates} "
+                "updates of the first cycle; choose more epochs or another share"
             )
 
 
@@ -337,10 +342,9 @@ def _setting(key: str, value: Any, default: object) -> str | None:
         is_list = isinstance(value, list) and len(value) == len(default)
         if is_list and all(_is_number(one) or one is two for one, two in zip(value, default, strict=True)):
             return None
-        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as {list(default)}"
+        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as in {list(default)}"
     if not _is_number(value):
-        cure = ", and a quoted one is a string: remove the quotes" if isinstance(value, str) else ""
-        return f"{key} = {value!r}: must be a number{cure}"
+        return not_a_number(key, value)
     if key.endswith(".lr") and value <= 0:
         return f"{key} = {value!r}: must be greater than 0"
     return None

@@ -8,6 +8,22 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Count = Annotated[int, Field(ge=1)]
+# What pydantic's kinds of fault ask for, in words.
+MUST = {
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be {le} or less",
+    "too_short": "must be a list of {min_length} or more",
+    "too_long": "must be a list of {max_length}",
+    "model_type": "must be a block of keys and values",
+    "dict_type": "must be a block of keys and values",
+}
 Model = TypeVar("Model", bound="Block")
 
 
@@ -41,11 +57,22 @@ def validate(model: type[Model], values: dict) -> Model:
 
 
 def not_a_choice(key: str, value: object, choices: Iterable[str], said: object = None) -> str:
-    """The refusal of a value that is not among the choices. said: what they are like, where it is not the value."""
+    """The refusal of a value that is not among the choices. said: the name of an unknown key, where that is meant."""
     choices = list(choices)
     close = get_close_matches(str(value if said is None else said), choices, n=1)
     guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"{key} = {value!r}: choose from {', '.join(choices)}{guess}"
+    why = "" if said is None else "no such key; "
+    return f"{key} = {value!r}: {why}choose from {', '.join(choices)}{guess}"
+
+
+def not_a_number(key: str, value: object) -> str:
+    """The refusal of a value that is no number, with the cure where it is a quoted one."""
+    try:
+        float(str(value))
+        cure = ": remove the quotes" if isinstance(value, str) else ""
+    except ValueError:
+        cure = ""
+    return f"{key} = {value!r}: must be a number{cure}"
 
 
 def _explain(fault: Mapping[str, Any]) -> str:
@@ -58,12 +85,12 @@ def _explain(fault: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         return f"{key} = {value!r}: choose from {details['expected']}"
     if isinstance(value, str) and kind in ("float_type", "int_type"):
-        return f"{key} = {value!r}: must be a number, and a quoted one is a string: remove the quotes"
+        return not_a_number(key, value)
     if isinstance(value, int | float | date) and kind == "string_type":
-        return f"{key} = {value!r}: must be a string: quote it, '{value}'"
+        return f"{key} = {value!r}: must be a string: quote it, as in '{value}'"
     if kind == "list_type":
-        return f"{key} = {value!r}: must be a list, [{value}]"
-    return f"{key} = {value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+        return f"{key} = {value!r}: must be a list, as in [{value}]"
+    return f"{key} = {value!r}: {MUST[kind].format(**details) if kind in MUST else fault['msg']}"
 
 
 def _on_one_line(key: object) -> str:

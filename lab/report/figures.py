@@ -19,6 +19,7 @@ from lab.report.statistics import FEWEST_SEEDS, area, wins
 from lab.report.style import words
 
 USUAL = "loss_prediction"
+TOO_FEW = f"With fewer than {FEWEST_SEEDS} seeds a difference may be chance."
 MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
 CLASSES = {"cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]}
@@ -37,7 +38,10 @@ STATED = [
 
 
 class Chart(NamedTuple):
-    """One column of the table against another. chance: what a guess reaches, drawn as a horizontal line."""
+    """One column of the table against another.
+
+    chance: what a guess reaches, drawn as a horizontal line. is_share: whether y is written in per cent.
+    """
 
     title: str
     y_label: str
@@ -45,6 +49,7 @@ class Chart(NamedTuple):
     x: str = "labels"
     x_label: str = BUDGET_LABEL
     chance: float | None = None
+    is_share: bool = True
 
 
 ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
@@ -57,7 +62,7 @@ CHARTS = {
     "accuracy_vs_seconds": Chart(
         "Accuracy against time", ACCURACY, "accuracy", "seconds", "seconds of training, evaluation and query, so far"
     ),
-    "loss_spearman": Chart(RANKS, "Spearman's rank correlation", "loss_spearman", chance=0),
+    "loss_spearman": Chart(RANKS, "Spearman's rank correlation", "loss_spearman", chance=0, is_share=False),
     "loss_pair_accuracy": Chart(RANKS, "pairs in the right order", "loss_pair_accuracy", chance=0.5),
 }
 
@@ -91,11 +96,11 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     if table.empty:
         return None
     protocol, seeds = table["protocol"].iloc[0], table.groupby("group")["seed"].nunique()
-    counts = "1 seed" if seeds.max() == 1 else f"{seeds.max()} seeds"
+    counts = style.seeds(seeds.max())
     if seeds.min() < seeds.max():
         counts = f"{seeds.min()} to {counts}"
     options: dict[str, object] = {"units": "seed", "estimator": None}
-    drawn = f"Lines: single runs, {counts}."
+    drawn = f"Lines: single runs, {counts}. {TOO_FEW}"
     if seeds.min() >= FEWEST_SEEDS:
         drawn = f"Lines: means of {counts}."
         if chart.x == "labels":
@@ -123,7 +128,7 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
             show_budget(axes, table["labels"])
         else:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if chart.y != "loss_spearman":
+        if chart.is_share:
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     # Only now are the limits final, which the panels share.
     for axes, lines in zip(grid, ends, strict=True):
@@ -151,7 +156,9 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     sns.stripplot(runs, x="area", y="group", hue="optim", legend=False, ax=axes, **options)
     means = runs.groupby("group", sort=False)["area"].mean()
     axes.scatter(means, range(len(means)), marker="|", s=200, color="black", zorder=3)
-    axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", xlabel="mean accuracy", ylabel="")
+    axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", ylabel="")
+    is_enough = runs.groupby("group")["seed"].nunique().min() >= FEWEST_SEEDS
+    axes.set_xlabel("mean accuracy" if is_enough else f"mean accuracy\n{TOO_FEW}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.margins(0.06)

@@ -11,13 +11,17 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lab.data.files import replaced, write_text
-from lab.report import anchors, claims, figures
+from lab.report import anchors, claims, figures, style
 from lab.report.compare import differing_environments
 from lab.report.figures import SECONDS
 from lab.report.statistics import FEWEST_SEEDS, area, final_accuracy, pairwise, summary, unpaired_seeds
 from lab.report.style import words
 
 TEMPLATE = Path(__file__).with_name("page.html")
+TOO_FEW = (
+    f"Arms with fewer than {FEWEST_SEEDS} seeds get no deviation, interval, test or verdict: "
+    "a difference between them may be chance, and does not show which is better."
+)
 
 
 def write(tidy: pd.DataFrame, expected: int, folder: Path) -> None:
@@ -58,8 +62,7 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
         revision=tidy["revision"].iloc[0],
         arms=tidy["arm"].nunique(),
         expected=expected,
-        seeds=int(tidy.groupby("group")["seed"].nunique().min()),
-        fewest=FEWEST_SEEDS,
+        too_few=TOO_FEW if tidy.groupby("group")["seed"].nunique().min() < FEWEST_SEEDS else "",
         machines=machines(tidy),
         unpaired=unpaired_seeds(tidy),
         warnings=differing_environments(dict(list(tidy.groupby("arm", sort=False)))),
@@ -80,22 +83,23 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
     scale = "the paper's scale"
     if not claims.Data(tidy).is_at_paper_scale:
         scale = "**not the paper's scale**: its labels stand for shares of this budget, and verdicts hold here alone"
-    seeds = tidy.groupby("group")["seed"].nunique()
+    seeds = tidy.groupby("group")["seed"].nunique().min()
     lines = [
         f"Protocol `{tidy['protocol'].iloc[0]}`, {tidy['labels'].min():,} to {tidy['labels'].max():,} labels, "
-        f"{seeds.min()} seeds or more an arm; {scale}. Points of accuracy with 95 % intervals (Student's t, paired by "
+        f"{style.seeds(seeds)} or more an arm; {scale}. Points of accuracy with 95 % intervals (Student's t, paired by "
         "seed). A claim is supported where all its parts are, contradicted where any is, by an interval widened for "
         "the number of parts.",
         "",
-        "| claim (section of the paper) | measured | verdict |",
-        "|---|---|---|",
+        *([f"**{TOO_FEW}**", ""] if seeds < FEWEST_SEEDS else []),
     ]
     tested, untested = _claims(verdicts)
+    if tested:
+        lines += ["| claim (section of the paper) | measured | verdict |", "|---|---|---|"]
     for claim in tested:
         text = f"**{claim['claim']}** ({claim['source']}): “{claim['sentence']}”"
         lines.append(f"| {text} | {'<br>'.join(claim['lines'])} | **{claim['verdict']}** |")
     if untested:
-        lines += ["", "Not tested: " + "; ".join(claim["claim"] for claim in untested) + "."]
+        lines += [*([""] if tested else []), "Not tested: " + "; ".join(claim["claim"] for claim in untested) + "."]
     return "\n".join(lines) + "\n"
 
 
@@ -125,7 +129,7 @@ def interval(row: pd.Series) -> str:
     if not row["seeds"]:
         return "–"
     if row["seeds"] < FEWEST_SEEDS:
-        return f"{row['seeds']} seeds, too few"
+        return f"{style.seeds(row['seeds'])}, too few for an interval"
     if pd.isna(row["low"]):
         return f"{100 * row['mean']:.1f}, the same in all {row['seeds']} seeds"
     return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]".replace("-", "−")

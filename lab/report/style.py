@@ -17,6 +17,11 @@ def colours(optimizers: Iterable[str]) -> dict[str, str]:
     return OPTIMIZERS | {name: OTHERS[number % len(OTHERS)] for number, name in enumerate(others)}
 
 
+def seeds(count: int) -> str:
+    """The words for a number of seeds."""
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
 def words(name: str) -> str:
     """The words for a group, architecture, optimizer or strategy.
 

@@ -4,6 +4,7 @@ Reports and estimates import their libraries when they are called: PyTorch takes
 """
 
 import shlex
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 from pathlib import Path
@@ -112,6 +113,7 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
     arms = _arms(study)
     settings = cluster.read(arguments.slurm) if arguments.slurm else None
     if arguments.dry_run:
+        _warn_of_changes()
         if settings:
             _print_job(study, arms, settings)
         else:
@@ -138,6 +140,17 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
         operations = {arm.name: estimate.operations_of(arm) for arm in waiting}
         with folders.in_use(study):
             return local.run(study, waiting, revision, jobs, Display(study, waiting, operations).show)
+
+
+def _warn_of_changes() -> None:
+    """Warn of what is not committed, which the estimate counts and a run refuses."""
+    changed = experiments.git("status", "--porcelain", "--", *experiments.COMMITTED).splitlines()
+    if files := ", ".join(line.split(maxsplit=1)[1] for line in changed):
+        print(
+            f"warning: the estimate counts what is not committed, and a run would refuse: {files}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _arms(study: Path) -> list[plan.Arm]:

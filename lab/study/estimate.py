@@ -16,11 +16,24 @@ from lab.process.check import FILES
 from lab.study.arms import Arm
 from lab.training import device as devices
 from lab.training import learner
-from lab.training.prediction import BATCH_SIZE
 from lab.training.schedule import epochs_of
 from lab.training.train import Recipe
 
 CLASSES = 10
+# Images of a batch that is measured. Batches of 128 take four times as long, and their images differ by less than 20 %
+# (ResNets of full width on one core of an EPYC).
+MEASURED_BATCH = 32
+HIDDEN = 128  # units of the module's layers
+
+
+class Network(NamedTuple):
+    """What the time of an image depends on."""
+
+    arch: str
+    width: int
+    batch_size: int
+    precision: str
+    pixels: int  # of a side of the images
 
 
 class Passes(NamedTuple):
@@ -65,19 +78,24 @@ def operations_of(arm: Arm) -> list[int]:
     return [flops * (3 * passes.training + passes.forward) for passes in passes_of(arm)]
 
 
-def seconds_of(arm: Arm) -> list[float]:
-    """Seconds of each cycle on this machine with the threads that PyTorch has now, as two batches tell.
-
-    Optimizers are taken to cost alike: a step is small beside the gradient.
-    """
-    speed = _seconds_an_image(
+def network_of(arm: Arm) -> Network:
+    """The network of an arm, of which arms that differ in other params have the same."""
+    protocol = arm.protocol
+    return Network(
         arm.params["arch"],
-        choices.load(FILES["strategy"], arm.params["strategy"]).TRAINS_MODULE,
-        arm.protocol["width"],
-        arm.protocol["training"]["batch_size"],
-        arm.protocol["numerics"]["precision"],
+        protocol["width"],
+        protocol["training"]["batch_size"],
+        protocol["numerics"]["precision"],
         _pixels(arm),
     )
+
+
+def seconds_of(arm: Arm) -> list[float]:
+    """Seconds of each cycle at the speed of this machine, with the threads that PyTorch has now.
+
+    Optimizers are taken to cost alike: a step is small beside the gradient. So is the loss prediction module.
+    """
+    speed = speed_of(network_of(arm))
     return [speed.training * passes.training + speed.forward * passes.forward for passes in passes_of(arm)]
 
 
@@ -86,7 +104,7 @@ def _pixels(arm: Arm) -> int:
     return choices.load(FILES["dataset"], arm.params["dataset"]).PIXELS
 
 
-class _Speed(NamedTuple):
+class Speed(NamedTuple):
     """Seconds an image."""
 
     training: float
@@ -95,39 +113,36 @@ class _Speed(NamedTuple):
 
 @cache
 def _flops(arch: str, width: int, pixels: int) -> int:
-    return count_flops(_learner(arch, False, width, "float32").network, pixels)
+    return count_flops(_learner(arch, width, "float32").network, pixels)
 
 
 @cache
-def _seconds_an_image(
-    arch: str, trains_module: bool, width: int, batch_size: int, precision: str, pixels: int
-) -> _Speed:
-    """Train and predict on two batches of noise, the first of which only warms up."""
+def speed_of(network: Network) -> Speed:
+    """Train and predict on two small batches of noise, the first of which only warms up."""
     draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (max(batch_size, BATCH_SIZE), pixels, pixels, 3), dtype=np.uint8)
-    model = _learner(arch, trains_module, width, precision)
-    split = Split(images[:batch_size], np.zeros(batch_size, np.int64))
+    count = min(network.batch_size, MEASURED_BATCH)
+    images = draw.integers(0, 256, (count, network.pixels, network.pixels, 3), dtype=np.uint8)
+    model = _learner(network.arch, network.width, network.precision)
     ends = [perf_counter()]
     model.fit(
-        model.batches(split, batch_size, 4, True),
+        model.batches(Split(images, np.zeros(count, np.int64)), count, 4, True),
         {"class": "Adam", "lr": 1e-3},
         Recipe(epochs=2, schedule={"shape": "constant"}, margin=1.0, weight=1.0, detach_at=1),
         lambda epoch: epoch,
         lambda epoch: ends.append(perf_counter()),
     )
-    training = (ends[2] - ends[1]) / batch_size
+    training = (ends[2] - ends[1]) / count
     scorer = model.for_scoring()
     seconds = []
     for _ in range(2):
         begun = perf_counter()
-        scorer.predict(images, np.arange(BATCH_SIZE), lambda count: None)
-        seconds.append((perf_counter() - begun) / BATCH_SIZE)
-    return _Speed(training, seconds[-1])
+        scorer.predict(images, np.arange(count), lambda count: None)
+        seconds.append((perf_counter() - begun) / count)
+    return Speed(training, seconds[-1])
 
 
-def _learner(arch: str, trains_module: bool, width: int, precision: str) -> learner.Learner:
+def _learner(arch: str, width: int, precision: str) -> learner.Learner:
     device = devices.choose()
     statistics = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [""] * CLASSES)
-    hidden = 128 if trains_module else None
-    shape = learner.Shape(arch, width, hidden, devices.precision_of(precision, device))
+    shape = learner.Shape(arch, width, HIDDEN, devices.precision_of(precision, device))
     return learner.build(shape, statistics, device)

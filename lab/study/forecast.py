@@ -1,7 +1,6 @@
 """Show what a study will cost: at once its image passes and the hours on GPUs, then the hours on this machine."""
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +24,12 @@ def show(arms: list[Arm], jobs: int) -> None:
     _print(rows)
     print(*on_gpus(arms), "", sep="\n", flush=True)
     torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"].split(",")[0]))
-    # The estimate measures each network once.
-    networks = {json.dumps([arm.params["arch"], arm.params["strategy"], arm.protocol]): arm for arm in arms}
+    networks = dict.fromkeys(map(estimate.network_of, arms))
+    count = f"{len(networks)} networks" if len(networks) > 1 else "1 network"
+    print(f"Measuring {count} on this machine. To skip it, press Ctrl-C: nothing is lost", flush=True)
     progress = Progress("measuring the speed of this machine", len(networks), "networks")
-    for arm in networks.values():
-        estimate.seconds_of(arm)
+    for network in networks:
+        estimate.speed_of(network)
         progress.update()
     hours = {arm.name: sum(estimate.seconds_of(arm)) / 3600 for arm in arms}
     rows = [["group", "arms", "images/s here", "hours an arm"]]
