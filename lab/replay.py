@@ -2,33 +2,11 @@
 
 from argparse import ArgumentParser
 
-from lab import choices, params
-from lab.data import labelled
+from lab import choices
 from lab.errors import BadInput
 from lab.process import ending
-from lab.study.experiments import git, reference
-
-TRAINS_MODULE = {True: "replay", False: "replay_without_module"}
-
-
-def settings_of(commit: str) -> dict[str, object]:
-    """The params that make a run acquire what the run of a commit acquired, and train the module as it did.
-
-    Raises:
-        BadInput: the commit has no finished run.
-    """
-    values = params.parse(git("show", f"{commit}:{params.PARAMS_FILE}"))
-    stages = params.parse(git("show", f"{commit}:dvc.lock") or "{}", f"dvc.lock of {commit}").get("stages", {})
-    hashes = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
-    paths = [labelled.path_of(cycle).as_posix() for cycle in range(len(values["cycles"]) + 1)]
-    if missing := [path for path in paths if path not in hashes]:
-        raise BadInput(f"{commit}: its dvc.lock has no {missing[0]}; name a run that is finished")
-    source = values["strategy"]
-    if source in TRAINS_MODULE.values():
-        source = values["replay"]["strategy"]
-    strategy = TRAINS_MODULE[choices.load("query/strategies", source).TRAINS_MODULE]
-    sets = [hashes[path] for path in paths]
-    return {"strategy": strategy, "replay": {"dataset": values["dataset"], "strategy": source, "sets": sets}}
+from lab.process.check import FILES
+from lab.study.experiments import git, reference, replay_of
 
 
 def commit_of(name: str) -> str:
@@ -53,15 +31,14 @@ def main() -> None:
     parser.add_argument("run", help="an experiment, or a commit")
     run = parser.parse_args().run
     try:
-        found = settings_of(commit_of(run))
+        replay = replay_of(commit_of(run))
     except BadInput:
         print("--nothing-to-replay")  # which `dvc exp run` refuses, instead of running without
         raise
-    block = found["replay"]
-    assert isinstance(block, dict)
-    sets = ",".join(f"'{name}'" for name in block["sets"])
-    print(f"-S strategy={found['strategy']}")
-    print(f"-S replay={{dataset:{block['dataset']},strategy:{block['strategy']},sets:[{sets}]}}")
+    trains_module = choices.load(FILES["strategy"], str(replay["strategy"])).TRAINS_MODULE
+    sets = ",".join(f"'{name}'" for name in replay["sets"])
+    print(f"-S strategy={'replay' if trains_module else 'replay_without_module'}")
+    print(f"-S replay={{dataset:{replay['dataset']},strategy:{replay['strategy']},sets:[{sets}]}}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from lab import params
 from lab.cycles import setting
 from lab.host import Host
 from lab.process import check
-from lab.query.query import Query
 from lab.report import figures
 from lab.report import page as report
 from lab.training.prediction import Predictions

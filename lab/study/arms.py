@@ -11,6 +11,8 @@ class Arm(NamedTuple):
     name: of the experiment, ``resnet18-sgd-s0``; a protocol other than the paper's comes before it, so that studies do
     not share names. group: the name without protocol and seed, the same in every study. settings: key=value of
     params.yaml, dotted keys; protocol, data set, seed and cycles included. params: all of params.yaml with them.
+    chosen_by: the name of the arm whose labels this one acquires again, or None; which labels those are is known once
+    that one is finished.
     """
 
     name: str
@@ -18,6 +20,12 @@ class Arm(NamedTuple):
     seed: int
     settings: dict[str, object]
     params: dict
+    chosen_by: str | None = None
+
+    def replaying(self, replay: dict[str, object]) -> "Arm":
+        """This arm with the settings of ``lab.study.experiments.replay_of``, which replay the arm that it names."""
+        settings = self.settings | {f"replay.{key}": value for key, value in replay.items()}
+        return self._replace(settings=settings, params=with_settings(self.params, settings))
 
     @property
     def options(self) -> list[str]:

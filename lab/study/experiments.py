@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.data import labelled
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.process.check import BLOCKS, FILES
@@ -78,7 +79,32 @@ def finished(arms: list[Arm], revision: str) -> dict[str, str]:
     An experiment counts if nothing that its arm depends on differs in its own commit, whichever revision it began from.
     """
     found = sorted(experiments_of(arms), key=lambda item: item.revision == revision)
-    return {item.arm.name: item.commit for item in found if is_same(item.arm, item.commit, revision)}
+    valid = {item.arm.name: item.commit for item in found if is_same(item.arm, item.commit, revision)}
+    # What replays an arm counts while it acquired what that one has.
+    sources = {arm.name: arm.chosen_by for arm in arms if arm.chosen_by}
+    return {
+        name: commit
+        for name, commit in valid.items()
+        if name not in sources
+        or (sources[name] in valid and _params_of(commit)["replay"] == replay_of(valid[sources[name]]))
+    }
+
+
+def replay_of(commit: str) -> dict[str, object]:
+    """The block ``replay`` of params.yaml that acquires what the run of a commit acquired.
+
+    Raises:
+        BadInput: the commit has no finished run.
+    """
+    params = _params_of(commit)
+    stages = parse(git("show", f"{commit}:dvc.lock") or "{}", f"dvc.lock of {commit}").get("stages", {})
+    hashes = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    paths = [labelled.path_of(cycle).as_posix() for cycle in range(len(params["cycles"]) + 1)]
+    if missing := [path for path in paths if path not in hashes]:
+        raise BadInput(f"{commit}: its dvc.lock has no {missing[0]}; name a run that is finished")
+    # Who replays a run that is itself a replay trains the module as the first one did.
+    strategy = params["replay"]["strategy"] if params["strategy"].startswith("replay") else params["strategy"]
+    return {"dataset": params["dataset"], "strategy": strategy, "sets": [hashes[path] for path in paths]}
 
 
 def has_settings(commit: str, arm: Arm, folder: Path | None = None) -> bool:
@@ -110,6 +136,8 @@ def _params_of(commit: str, folder: Path | None = None) -> dict:
 def _read_by(arm: Arm, revision: str) -> dict:
     """The params that an arm reads, as they are at a revision where the arm does not set them."""
     values = with_settings(_params_of(revision), arm.settings)
+    if arm.chosen_by:  # known once that arm is finished
+        del values["replay"]
     blocks = {block: values[block].get(values[key]) for key, block in BLOCKS.items()}
     return {key: value for key, value in values.items() if key not in blocks} | blocks
 

@@ -13,13 +13,14 @@ Every key of params.yaml can be varied under ``arms``, dotted where it lies in a
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab import params
+from lab import choices, params
 from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
@@ -38,16 +39,30 @@ NOT_IN_ARMS = {
     "seed": "seeds",
     "cold_start_seed": "seeds",
 }
+# What is added to the seed of an arm that replays itself under another one.
+ANOTHER_SEED = 1_000_000
 # Blocks of which an arm reads the one that it chooses.
 CHOSEN = {block: key for key, block in check.BLOCKS.items()}
+
+
+_Grid = Annotated[dict[str, Annotated[list, Field(min_length=1)]], Field(min_length=1)]
 
 
 class _StudyFile(Block):
     protocol: str
     dataset: str
     seeds: Annotated[list[check.Seed], Field(min_length=1)]
-    arms: Annotated[dict[str, Annotated[list, Field(min_length=1)]], Field(min_length=1)]
+    arms: _Grid | Annotated[list[_Grid], Field(min_length=1)]
+    crossed: list[Literal["optim", "arch", "seed"]] = []
     cycles: Count | None = None
+
+    @property
+    def grids(self) -> list[dict[str, list]]:
+        return self.arms if isinstance(self.arms, list) else [self.arms]
+
+    def is_varied(self, key: str) -> bool:
+        """Whether arms differ in a param."""
+        return len({json.dumps(value) for grid in self.grids for value in grid.get(key, [])}) > 1
 
 
 def read(path: Path, params_text: str) -> list[Arm]:
@@ -65,20 +80,22 @@ def read(path: Path, params_text: str) -> list[Arm]:
         if "grid" in (values := params.read(path)):
             return _without_faults(path, search.arms_of(values, base), [], has_optimizers=True)
         study = validate(_StudyFile, values)
-        if reserved := [key for key in NOT_IN_ARMS if key in study.arms]:
+        keys = {key for grid in study.grids for key in grid}
+        if reserved := [key for key in NOT_IN_ARMS if key in keys]:
             raise ValueError("\n".join(f"arms.{key}: set {NOT_IN_ARMS[key]} instead, for all arms" for key in reserved))
     except BadInput:
         raise
     except ValueError as error:
         raise _refusal(path, str(error).splitlines()) from None
-    arms = [
-        _arm(path, study, dict(zip(study.arms, values, strict=True)), seed, base)
-        for seed in study.seeds
-        for values in product(*study.arms.values())
-    ]
-    swept = [key for key, values in study.arms.items() if len(values) > 1]
+    arms = []
+    for seed, grid in product(study.seeds, study.grids):
+        chosen = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        found = [_arm(path, study, values, seed, base) for values in chosen]
+        # Those that are replayed come first, and those that replay them directly behind.
+        arms += [*found, *_crossed(study, chosen, found)]
+    swept = [key for key in keys if study.is_varied(key)]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
-    return _without_faults(path, arms, swept, any(key.startswith("optimizers.") for key in study.arms))
+    return _without_faults(path, arms, swept, any(key.startswith("optimizers.") for key in keys))
 
 
 def _without_faults(path: Path, arms: list[Arm], swept: list[str], has_optimizers: bool) -> list[Arm]:
@@ -110,7 +127,7 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
     if strategy != USUAL_STRATEGY:
         said.append(str(strategy))
     for key, value in values.items():
-        if key not in (*ALWAYS, "strategy") and len(study.arms[key]) > 1:
+        if key not in (*ALWAYS, "strategy") and study.is_varied(key):
             said.append(_plain(value if isinstance(value, str) else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
     group = "-".join(said)
     try:
@@ -119,6 +136,33 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
         raise _refusal(path, [f"arms.{error}"]) from None
     prefix = "" if study.protocol == "paper" else f"{study.protocol}-"
     return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, found)
+
+
+def _crossed(study: _StudyFile, chosen: list[dict], arms: list[Arm]) -> Iterator[Arm]:
+    """Arms that train on what another arm acquired: every ordered pair that differs in one crossed param alone.
+
+    Args:
+        chosen: the values of each arm. arms: of one seed. An arm that chooses without its network is not replayed.
+    """
+    pairs_of_arms = [(one, other) for one in zip(chosen, arms, strict=True) for other in zip(chosen, arms, strict=True)]
+    for axis, ((values, arm), (others, source)) in product(study.crossed, pairs_of_arms):
+        strategy = choices.load(check.FILES["strategy"], source.params["strategy"])
+        is_pair = arm is source if axis == "seed" else arm is not source and values | {axis: others.get(axis)} == others
+        if not (is_pair and strategy.PREDICTS_POOL):
+            continue
+        settings = arm.settings | {"strategy": "replay" if strategy.TRAINS_MODULE else "replay_without_module"}
+        if axis == "seed":
+            settings["seed"] = arm.seed + ANOTHER_SEED
+        by = "another_seed" if axis == "seed" else _plain(str(others[axis]))
+        # Stands for the labelled sets of an arm that may not be finished.
+        sets = ["0" * 32] * (len(arm.params["cycles"]) + 1)
+        replay = {"dataset": study.dataset, "strategy": source.params["strategy"], "sets": sets}
+        crossed = arm._replace(settings=settings, chosen_by=source.name)
+        crossed = crossed._replace(params=crossed.replaying(replay).params)
+        yield crossed._replace(
+            name=f"{arm.name.removesuffix(f'-s{arm.seed}')}-chosen_by_{by}-s{arm.seed}",
+            group=f"{arm.group}-chosen_by_{by}",
+        )
 
 
 def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:

@@ -60,7 +60,7 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
     # A cycle that was restored and not computed cost nothing, and has no row.
     costs = pd.read_csv(StringIO(git("show", f"{commit}:{LOG}")))
     costs = costs.drop_duplicates("history", keep="last").drop(columns=["cycle", "labels", "host"])
-    chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "dataset", "seed")}
+    chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "dataset")}
     return (
         curve.assign(history=[hashes.get(str(history.path_of(cycle + 1))) for cycle in curve["cycle"]])
         .merge(costs, on="history", how="left", validate="one_to_one")
@@ -68,6 +68,8 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             arm=arm.name,
             group=arm.group,
             **chosen,
+            # Of the study: a crossed arm may train under another one.
+            seed=arm.seed,
             settings=" ".join(word for word in arm.options if word != "-S"),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
             first_set=hashes["data/labelled/0.csv"],

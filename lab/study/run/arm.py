@@ -20,7 +20,7 @@ from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process import ending
 from lab.process.workspace import die_with_parent
-from lab.study import plan
+from lab.study import experiments, plan
 from lab.study.experiments import git, has_settings, identity, reference
 from lab.study.run import folders
 
@@ -44,6 +44,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop_group)
     arm = arms[arguments.name]
     first = next(name for name, other in arms.items() if other.prefix == arm.prefix)
+    if arm.chosen_by:
+        source = experiments.finished([arms[arm.chosen_by]], arguments.revision)
+        if not source:
+            raise BadInput(f"{arm.name} replays {arm.chosen_by}, which is not finished; run the study again")
+        arm = arm.replaying(experiments.replay_of(source[arm.chosen_by]))
     run(arm, first, arguments.revision, arguments.folder, arguments.prefix)
 
 

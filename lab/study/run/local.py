@@ -94,8 +94,14 @@ def _run_all(
                     state.done.append(item.arm)
                 else:
                     state.failed[item.arm.name] = folders.reason(folder, item.arm.name)
-            while waiting and len(running) < jobs:
-                arm, slot = waiting.pop(0), min(set(range(jobs)) - {item.slot for item in running})
+            for arm in [arm for arm in waiting if arm.chosen_by in state.failed]:
+                waiting.remove(arm)
+                state.failed[arm.name] = f"it replays {arm.chosen_by}, which failed"
+            unfinished = {arm.name for arm in [*waiting, *(item.arm for item in running)]}
+            ready = [arm for arm in waiting if arm.chosen_by not in unfinished]
+            while ready and len(running) < jobs:
+                arm, slot = ready.pop(0), min(set(range(jobs)) - {item.slot for item in running})
+                waiting.remove(arm)
                 (folder / f"{arm.name}.log").write_text("")
                 process = processes.start(study, arm.name, revision, folder, *options, env=environment_of(slot, jobs))
                 running.append(_Running(arm, slot, process))

@@ -88,8 +88,11 @@ def submit(study: Path, arms: list[Arm], missing: list[Arm], revision: str, sett
         print(
             f"job {dependency}: prepares what arms share: data and first labelled sets, {len(first)} in all", flush=True
         )
-    number = _submit(study, [[arm.name] for arm in missing], revision, settings, [], dependency)
-    print(f"job {number}: {len(missing)} of {len(arms)} arms, {settings.arms_at_once} at once", flush=True)
+    # Arms that replay others wait for all of those.
+    for group in ([arm for arm in missing if not arm.chosen_by], [arm for arm in missing if arm.chosen_by]):
+        if group:
+            dependency = _submit(study, [[arm.name] for arm in group], revision, settings, [], dependency)
+            print(f"job {dependency}: {len(group)} of {len(arms)} arms, {settings.arms_at_once} at once", flush=True)
 
 
 def command(settings: Settings, name: str, folder: Path, elements: int, dependency: str | None) -> list[str]:
