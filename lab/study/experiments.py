@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lab.data import labelled
 from lab.errors import BadInput
@@ -90,7 +90,7 @@ def finished(arms: list[Arm], revision: str) -> dict[str, str]:
     }
 
 
-def replay_of(commit: str) -> dict[str, object]:
+def replay_of(commit: str) -> dict[str, Any]:
     """The block ``replay`` of params.yaml that acquires what the run of a commit acquired.
 
     Raises:

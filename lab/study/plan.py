@@ -53,7 +53,7 @@ class _StudyFile(Block):
     dataset: str
     seeds: Annotated[list[check.Seed], Field(min_length=1)]
     arms: _Grid | Annotated[list[_Grid], Field(min_length=1)]
-    crossed: list[Literal["optim", "arch", "seed"]] = []
+    crossed: list[Literal["optim", "arch", "seed"]] = Field(default_factory=list)
     cycles: Count | None = None
 
     @property
@@ -160,8 +160,7 @@ def _crossed(study: _StudyFile, chosen: list[dict], arms: list[Arm]) -> Iterator
         crossed = arm._replace(settings=settings, chosen_by=source.name)
         crossed = crossed._replace(params=crossed.replaying(replay).params)
         yield crossed._replace(
-            name=f"{arm.name.removesuffix(f'-s{arm.seed}')}-chosen_by_{by}-s{arm.seed}",
-            group=f"{arm.group}-chosen_by_{by}",
+            name=arm.name.replace(arm.group, f"{arm.group}-chosen_by_{by}"), group=f"{arm.group}-chosen_by_{by}"
         )
 
 
