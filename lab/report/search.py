@@ -15,16 +15,18 @@ from lab.report.style import words
 KEYS = ["optim", "lr", "weight_decay"]
 
 
-def write(trials: pd.DataFrame, best: pd.DataFrame, cost: str, folder: Path) -> None:
-    """Write search.csv (a row a trial), search.md and search.png.
+def write(tidy: pd.DataFrame, trials: pd.DataFrame, best: pd.DataFrame, cost: str, folder: Path) -> None:
+    """Write tidy.csv, search.csv (a row a trial), search.md and search.png.
 
     Args:
+        tidy: the table of the finished trials.
         trials, best: as ``lab.study.search`` has them.
         cost: a sentence that counts trials and labels.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chosen = best[KEYS].apply(tuple, axis=1).tolist()
     marked = trials.assign(chosen=trials[KEYS].apply(tuple, axis=1).isin(chosen))
+    write_text(folder / "tidy.csv", tidy.to_csv(index=False))
     write_text(folder / "search.csv", marked.to_csv(index=False))
     write_text(folder / "search.md", _markdown(marked, cost))
     figure = draw(marked)
@@ -57,7 +59,7 @@ def draw(trials: pd.DataFrame) -> Figure:
         palette="viridis",
         facet_kws={"sharex": "col", "sharey": "row", "margin_titles": True},
     )
-    grid.set(xscale="log").set_axis_labels("learning rate", "accuracy, held-out images")
+    grid.set(xscale="log").set_axis_labels("learning rate", "accuracy")
     grid.set_titles(col_template="{col_name}", row_template="{row_name}")
     grid.legend.set_title("weight decay")
     for (row, column, _), part in grid.facet_data():

@@ -87,21 +87,16 @@ def _tune(arguments: Namespace) -> None:
     Raises:
         BadInput: it is no search, a trial failed other than by divergence, or a best setting lies at an edge.
     """
-    from lab.report import search as report
     from lab.study import search
 
-    file = search.read(arguments.study)
+    search.read(arguments.study)
     failed = _run_arms(arguments)
     if failed is None:
         return
     if others := {name: reason for name, reason in failed.items() if DIVERGED not in reason}:
         reasons = [f"  {name}: {reason}" for name, reason in others.items()]
         raise BadInput("\n".join([f"{len(others)} trials failed:", *reasons]))
-    arms = _arms(arguments.study)
-    table = search.trials(arms, _tidy(arguments, arms))
-    folder = arguments.study.parent / "search"
-    report.write(table, search.best_of(table), file.cost, folder)
-    print(f"{folder / 'search.md'}: every setting; the picture is beside it")
+    table = _report_search(arguments, _arms(arguments.study))
     search.check_edges(table)
     names = search.write_blocks(search.best_of(table))
     print(f"{PARAMS_FILE}: has {', '.join(names)} now; commit it, and compare them by optim: [{', '.join(names)}]")
@@ -125,8 +120,13 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
     if settings and settings.scratch:
         folders.link_to_disk(study, Path(settings.scratch))
     revision = experiments.revision_to_run(arms, folders.revision_of(folders.of(study)))
-    finished = experiments.finished(arms, revision)
+    from lab.study import table as tidy
+
+    # Those whose rows stand in the study's table need no experiment: its machine may be gone.
+    kept = set(tidy.kept(folders.results_of(study), arms, revision)["arm"])
+    finished = {*experiments.finished(arms, revision), *kept}
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
+    arms = [arm for arm in arms if arm.name not in kept]
     if settings:
         print(f"{settings.arms_at_once} at once on SLURM", flush=True)
         with folders.in_use(study):
@@ -188,10 +188,25 @@ def _cycles(folder: Path, arm: plan.Arm, state: ArmState) -> str:
 def _report(arguments: Namespace) -> None:
     from lab.report import page as report
 
-    folder = arguments.study.parent / "results"
+    folder = folders.results_of(arguments.study)
     arms = _arms(arguments.study)
+    if arguments.study.name == "search.yaml":
+        _report_search(arguments, arms)
+        return
     report.write(_tidy(arguments, arms), len(arms), folder)
     print(f"{folder / 'report.html'}: opens without internet; tables and figures are in the same folder")
+
+
+def _report_search(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
+    """Write what the trials of a search reached so far. Returns a row a trial."""
+    from lab.report import search as report
+    from lab.study import search
+
+    tidy, folder = _tidy(arguments, arms), folders.results_of(arguments.study)
+    table = search.trials(arms, tidy)
+    report.write(tidy, table, search.best_of(table), search.read(arguments.study).cost, folder)
+    print(f"{folder / 'search.md'}: every setting; a picture is beside it")
+    return table
 
 
 def _anchor(arguments: Namespace) -> None:
@@ -213,12 +228,14 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     if getattr(arguments, "tidy", None):
         return tidy.read(arguments.tidy)
     revisions = _revisions(arms)
-    if not revisions:
+    revision = experiments.newest(revisions or ["HEAD"])
+    found = experiments.finished(arms, revision)
+    kept = tidy.kept(folders.results_of(arguments.study), [arm for arm in arms if arm.name not in found], revision)
+    if not found and kept.empty:
         raise BadInput(
             f"no arm of {arguments.study} is finished; run it first: python -m lab.study run {arguments.study}"
         )
-    revision = experiments.newest(revisions)
-    return tidy.collect(arms, experiments.finished(arms, revision), revision)
+    return tidy.collect(arms, found, revision, kept)
 
 
 def _revisions(arms: list[plan.Arm]) -> list[str]:

@@ -12,6 +12,7 @@ from lab.data import history
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.process.costs import LOG
+from lab.study import experiments
 from lab.study.arms import Arm
 from lab.study.experiments import git
 from stages.summarise import CURVE
@@ -27,15 +28,39 @@ COLUMNS = [
 ]
 
 
-def collect(arms: list[Arm], finished: dict[str, str], revision: str) -> pd.DataFrame:
+def collect(arms: list[Arm], finished: dict[str, str], revision: str, kept: pd.DataFrame) -> pd.DataFrame:
     """The tidy table of the finished arms: ``COLUMNS``, sorted by arm and cycle.
 
     Args:
-        finished: name → commit of the experiment; at least one.
+        finished: name → commit of the experiment.
         revision: the commit that they hold for.
+        kept: rows of arms without an experiment, of ``kept``.
     """
-    tables = [_rows(arm, finished[arm.name]) for arm in arms if arm.name in finished]
-    return pd.concat(tables, ignore_index=True).assign(revision=revision)[COLUMNS]
+    tables = {str(name): rows for name, rows in kept.groupby("arm")}
+    tables |= {
+        arm.name: _rows(arm, finished[arm.name]).assign(revision=revision) for arm in arms if arm.name in finished
+    }
+    return pd.concat([tables[arm.name] for arm in arms if arm.name in tables], ignore_index=True)[COLUMNS]
+
+
+def kept(folder: Path, arms: list[Arm], revision: str) -> pd.DataFrame:
+    """Rows of an earlier table that still hold: whole arms, with the settings and what they depend on as at a revision.
+
+    Args:
+        folder: with the table, ``tidy.csv``; no rows where there is none.
+    """
+    path = folder / "tidy.csv"
+    table = read(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    by_name = {arm.name: arm for arm in arms}
+
+    def holds(rows: pd.DataFrame) -> bool:
+        arm = by_name.get(rows["arm"].iloc[0])
+        if arm is None or len(rows) != len(arm.params["cycles"]):
+            return False
+        settings, (begun,) = rows["settings"].iloc[0], rows["revision"].unique()
+        return settings == _settings_of(arm) and experiments.is_same(arm, begun, revision)
+
+    return table.groupby("arm", sort=False).filter(holds)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -70,11 +95,15 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             **chosen,
             # Of the study: a crossed arm may train under another one.
             seed=arm.seed,
-            settings=" ".join(word for word in arm.options if word != "-S"),
+            settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
             first_set=hashes["data/labelled/0.csv"],
         )
     )
+
+
+def _settings_of(arm: Arm) -> str:
+    return " ".join(word for word in arm.options if word != "-S")
 
 
 def _hashes(lock: str) -> dict[str, str]:

@@ -152,8 +152,14 @@ def reason(folder: Path, name: str) -> str:
     return f"{(errors or lines[-1:] or ['nothing was printed'])[0]} ({log})"
 
 
+def results_of(study: Path) -> Path:
+    """Where the report of a study goes: results/ beside study.yaml, search/ beside search.yaml."""
+    return study.parent / ("results" if study.stem == "study" else study.stem)
+
+
 def _link_of(study: Path) -> Path:
-    return STUDIES / study.resolve().parent.name
+    name = study.resolve().parent.name
+    return STUDIES / (name if study.stem == "study" else f"{name}-{study.stem}")
 
 
 def _record(folder: Path, name: str, state: LastState) -> None:
