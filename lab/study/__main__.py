@@ -120,10 +120,7 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
     if settings and settings.scratch:
         folders.link_to_disk(study, Path(settings.scratch))
     revision = experiments.revision_to_run(arms, folders.revision_of(folders.of(study)))
-    from lab.study import table as tidy
-
-    # Those whose rows stand in the study's table need no experiment: its machine may be gone.
-    kept = set(tidy.kept(folders.results_of(study), arms, revision)["arm"])
+    kept = set(_kept(study, arms, revision)["arm"])
     finished = {*experiments.finished(arms, revision), *kept}
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
     arms = [arm for arm in arms if arm.name not in kept]
@@ -165,7 +162,8 @@ def _status(arguments: Namespace) -> None:
     arms = _arms(arguments.study)
     folder = folders.of(arguments.study)
     revision = folders.revision_of(folder) or experiments.newest(_revisions(arms) or ["HEAD"])
-    states = survey(arms, experiments.finished(arms, revision), folder, slurm.jobs_of(folder, revision))
+    finished = {*experiments.finished(arms, revision), *_kept(arguments.study, arms, revision)["arm"]}
+    states = survey(arms, finished, folder, slurm.jobs_of(folder, revision))
     width = max(len(arm.name) for arm in arms)
     for arm in arms:
         state = states[arm.name]
@@ -230,12 +228,19 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     revisions = _revisions(arms)
     revision = experiments.newest(revisions or ["HEAD"])
     found = experiments.finished(arms, revision)
-    kept = tidy.kept(folders.results_of(arguments.study), [arm for arm in arms if arm.name not in found], revision)
+    kept = _kept(arguments.study, [arm for arm in arms if arm.name not in found], revision)
     if not found and kept.empty:
         raise BadInput(
             f"no arm of {arguments.study} is finished; run it first: python -m lab.study run {arguments.study}"
         )
     return tidy.collect(arms, found, revision, kept)
+
+
+def _kept(study: Path, arms: list[plan.Arm], revision: str) -> "pd.DataFrame":
+    """Rows of the study's own table for arms that need no experiment: the machine that has it may be gone."""
+    from lab.study import table as tidy
+
+    return tidy.kept(folders.results_of(study), arms, revision)
 
 
 def _revisions(arms: list[plan.Arm]) -> list[str]:

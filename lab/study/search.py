@@ -142,8 +142,11 @@ def scores_of(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_of(table: pd.DataFrame) -> pd.DataFrame:
-    """The best setting of each optimizer, by the rule: rows of ``scores_of``. table: of ``trials``."""
-    scores = scores_of(table)
+    """The best setting of each optimizer, by the rule: rows of ``scores_of``. table: of ``trials``.
+
+    A setting of which a trial diverged, or is not finished, is not chosen.
+    """
+    scores = scores_of(table).dropna()
     return scores.loc[scores.groupby("optim", sort=False)["score"].idxmax()].reset_index(drop=True)
 
 

@@ -37,9 +37,8 @@ def collect(arms: list[Arm], finished: dict[str, str], revision: str, kept: pd.D
         kept: rows of arms without an experiment, of ``kept``.
     """
     tables = {str(name): rows for name, rows in kept.groupby("arm")}
-    tables |= {
-        arm.name: _rows(arm, finished[arm.name]).assign(revision=revision) for arm in arms if arm.name in finished
-    }
+    computed = [arm for arm in arms if arm.name in finished]
+    tables |= {arm.name: _rows(arm, finished[arm.name]).assign(revision=revision) for arm in computed}
     return pd.concat([tables[arm.name] for arm in arms if arm.name in tables], ignore_index=True)[COLUMNS]
 
 
