@@ -28,7 +28,7 @@ from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process import check
-from lab.process.schema import Block, Count, validate
+from lab.process.schema import Block, Count, not_a_choice, validate
 from lab.study.arms import Arm, with_settings
 
 SETTINGS = ["lr", "weight_decay"]
@@ -97,6 +97,9 @@ def arms_of(values: dict, base: dict) -> list[Arm]:
         ValueError: the file is refused, a line a fault.
     """
     file = validate(SearchFile, values)
+    choices = [name for name, block in base["optimizers"].items() if "phases" not in block]
+    if unknown := [not_a_choice(f"grid.{name}", name, choices) for name in file.grid if name not in choices]:
+        raise ValueError("\n".join(unknown))
     return [
         _trial(file, base, optim, dict(zip(SETTINGS, setting, strict=True)), labels, seed)
         for seed, labels in product(file.seeds, file.labels)

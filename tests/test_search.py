@@ -1,0 +1,176 @@
+"""A search for settings: equal trials, a rule fixed beforehand, edges refused, and what it cost."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from dvc.utils.serialize import load_yaml
+
+from lab.errors import BadInput
+from lab.params import PARAMS_FILE
+from lab.report import search as report
+from lab.study import plan, search
+from tests.conftest import ROOT
+
+PARAMS = (ROOT / "params.yaml").read_text()
+FILE = {
+    "protocol": "demo",
+    "dataset": "digits",
+    "validation": 200,
+    "seeds": [100, 101],
+    "labels": [20, 320],
+    "grid": {
+        "sgd": {"lr": [0.01, 0.03, 0.1], "weight_decay": [0.0005, 0.005, 0.05]},
+        "adam": {"lr": [0.0003, 0.001, 0.003], "weight_decay": [0, 0.0005, 0.005]},
+    },
+}
+
+
+def written(folder: Path, **changes: object) -> Path:
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(FILE | changes, sort_keys=False))
+    return path
+
+
+def table(accuracy: dict[tuple[str, float, float, int], float], usual: float = 0.5) -> pd.DataFrame:
+    """Trials of the file above, two seeds each, with one accuracy except where another is planted."""
+    rows = [
+        {"optim": optim, "lr": lr, "weight_decay": decay, "labels": labels, "seed": seed}
+        for optim, grid in FILE["grid"].items()
+        for lr in grid["lr"]
+        for decay in grid["weight_decay"]
+        for labels in FILE["labels"]
+        for seed in FILE["seeds"]
+    ]
+    for row in rows:
+        # The seeds lie around the planted mean.
+        around = 0.01 if row["seed"] == 100 else -0.01
+        row["accuracy"] = accuracy.get((row["optim"], row["lr"], row["weight_decay"], row["labels"]), usual) + around
+    return pd.DataFrame(rows)
+
+
+def test_every_optimizer_has_the_same_number_of_trials(tmp_path: Path) -> None:
+    arms = plan.read(written(tmp_path), PARAMS)
+    counts = pd.Series([arm.params["optim"] for arm in arms]).value_counts()
+    assert counts.to_dict() == {"sgd": 36, "adam": 36}
+    assert len({arm.name for arm in arms}) == 72
+    assert {arm.params["strategy"] for arm in arms} == {"random"}
+    assert {arm.params["validation"] for arm in arms} == {200}
+    assert {(arm.protocol["cold_start"], len(arm.params["cycles"])) for arm in arms} == {(20, 1), (320, 1)}
+    assert arms[0].params["optimizers"]["sgd"] == {
+        "class": "SGD", "lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": FILE["grid"] | {"adam": {"lr": [1, 2, 3], "weight_decay": [0]}}}, "grid = {'sgd': 9, 'adam': 3}"),
+        ({"grid": {"sgd": {"lr": [0.1, 0.2], "weight_decay": [0]}}}, "grid.sgd.lr"),
+        (
+            {"grid": {"sdg": FILE["grid"]["sgd"]}},
+            "grid.sdg = 'sdg': choose from sgd, adam, adamw, rmsprop (did you mean sgd?)",
+        ),
+        ({"validation": 0}, "validation = 0"),
+        ({"labels": [20, 1200]}, "a budget of 1,200 labels"),
+        ({"seeds": ["1"]}, "seeds.0 = '1'"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        plan.read(written(tmp_path, **changes), PARAMS)
+    assert message in str(refusal.value)
+
+
+def test_the_rule_is_the_mean_over_the_budgets() -> None:
+    trials = table(
+        {
+            ("sgd", 0.03, 0.005, 20): 0.6, ("sgd", 0.03, 0.005, 320): 0.9,  # 0.75
+            ("sgd", 0.01, 0.0005, 20): 0.8, ("sgd", 0.01, 0.0005, 320): 0.6,  # 0.70, and the best at 20
+            ("adam", 0.001, 0.0, 20): 0.7,
+        }
+    )  # fmt: skip
+    best = search.best_of(trials).set_index("optim")
+    assert best.loc["sgd", ["lr", "weight_decay"]].tolist() == [0.03, 0.005]
+    assert best.loc["sgd", "score"] == pytest.approx(0.75)
+    assert best.loc["adam", ["lr", "weight_decay"]].tolist() == [0.001, 0.0]
+    search.check_edges(trials)  # less decay than none there is not
+
+
+def test_a_setting_that_diverged_once_is_not_chosen() -> None:
+    trials = table({("sgd", 0.03, 0.005, 20): 0.9, ("sgd", 0.1, 0.05, 20): 0.6})
+    is_it = (trials["lr"] == 0.03) & (trials["weight_decay"] == 0.005)
+    trials.loc[is_it & (trials["seed"] == 100) & (trials["labels"] == 320), "accuracy"] = np.nan
+    best = search.best_of(trials).set_index("optim")
+    assert best.loc["sgd", ["lr", "weight_decay"]].tolist() == [0.1, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (("sgd", 0.1, 0.005), r"grid.sgd.lr = \[0.01, 0.03, 0.1\]: 0.1 is best; add larger values"),
+        (("sgd", 0.01, 0.005), "grid.sgd.lr = .*: 0.01 is best; add smaller values"),
+        (("sgd", 0.03, 0.0005), "grid.sgd.weight_decay = .*: 0.0005 is best; add smaller values"),
+        (("adam", 0.001, 0.005), "grid.adam.weight_decay = .*: 0.005 is best; add larger values"),
+    ],
+)
+def test_a_best_at_the_edge_is_an_error_that_says_which_way(setting: tuple, message: str) -> None:
+    inner = {"sgd": ("sgd", 0.03, 0.005), "adam": ("adam", 0.001, 0.0005)}
+    planted = inner | {setting[0]: setting}
+    with pytest.raises(BadInput, match=message) as refusal:
+        search.check_edges(table({(*one, labels): 0.9 for one in planted.values() for labels in (20, 320)}))
+    assert len(str(refusal.value).splitlines()) == 2
+
+
+def test_chosen_settings_become_blocks_and_comments_stay(tmp_path: Path) -> None:
+    path = tmp_path / PARAMS_FILE
+    path.write_text(PARAMS)
+    best = search.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
+    assert search.write_blocks(best, path) == ["sgd_tuned", "adam_tuned"]
+    values = load_yaml(path)["optimizers"]
+    assert values["sgd_tuned"] == values["sgd"] | {"lr": 0.03, "weight_decay": 0.005}
+    assert values["adam_tuned"] == values["adam"] | {"lr": 0.001, "weight_decay": 0.0005}
+    comments = [[line.partition("#")[2] for line in text.splitlines()] for text in (PARAMS, path.read_text())]
+    assert list(filter(None, comments[0])) == list(filter(None, comments[1]))
+    search.write_blocks(best, path)  # again: the same file
+    assert load_yaml(path)["optimizers"] == values
+
+
+def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
+    best = search.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
+    params = tmp_path / PARAMS_FILE
+    params.write_text(PARAMS)
+    search.write_blocks(best, params)
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        yaml.safe_dump({"protocol": "demo", "dataset": "digits", "seeds": [0], "arms": {"optim": ["sgd", "sgd_tuned"]}})
+    )
+    file = search.read(written(tmp_path))
+    found = search.account(plan.read(study, params.read_text()), file, best).set_index("group")
+    assert found.loc["resnet18-sgd"].tolist() == [False, 0, 0]
+    # 9 settings at 2 budgets with 2 seeds; 200 held out, and two seeds of 20 and 320 drawn.
+    assert found.loc["resnet18-sgd_tuned"].tolist() == [True, 36, 200 + 2 * 340]
+    assert "36 trials of each optimizer" in file.cost
+    assert "They read 880 labels" in file.cost
+    # A block that was changed afterwards is not what the search chose.
+    changed = params.read_text().replace("lr: 0.03", "lr: 0.04")
+    assert (
+        not search.account(plan.read(study, changed), file, best)
+        .set_index("group")
+        .loc["resnet18-sgd_tuned", "searched"]
+    )
+
+
+def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
+    trials = table({("sgd", 0.03, 0.005, 20): 0.9})
+    trials.loc[(trials["lr"] == 0.1) & (trials["optim"] == "sgd"), "accuracy"] = np.nan
+    report.write(pd.DataFrame({"arm": []}), trials, search.best_of(trials), "72 trials.", tmp_path)
+    text = (tmp_path / "search.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 18
+    assert "| **SGD** | **0.03** | **0.005** | **90.0 %** | **50.0 %** |" in rows
+    assert "| SGD | 0.1 | 0.005 | diverged | diverged |" in rows
+    assert (tmp_path / "search.png").stat().st_size > 10_000
+    assert len(pd.read_csv(tmp_path / "search.csv")) == 72
