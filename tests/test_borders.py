@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from lab.study import experiments, plan
 from lab.study.experiments import WITHOUT_RESULT
 from tests.conftest import Clone
 from tests.test_pipeline import settings
+from tests.test_study_run import RUN, write_study
 
 NADAM = "optimizers:\n  nadam:\n    class: NAdam\n    lr: 0.001\n"
 PROTOCOL = "protocols:\n  mine:\n    cold_start: 50\n"
@@ -225,6 +228,32 @@ def test_a_study_notices_params_that_its_arms_read(
 ) -> None:
     change.replace("params.yaml", old, new)
     assert not is_same_after(clone, arm, monkeypatch)
+
+
+@pytest.mark.pipeline
+def test_a_half_finished_study_goes_on_after_a_change_beside_it(tmp_path: Path) -> None:
+    clone = Clone(tmp_path)
+    write_study(clone, [0.1], epochs=5, count=2)
+    arm = clone.folder / ".dvc/tmp/study/toy/demo-resnet18-sgd-s3"
+    with subprocess.Popen(RUN, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (arm / "dvc.lock").exists() or "cycle@0" not in (arm / "dvc.lock").read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no cycle was finished"
+            time.sleep(0.02)
+        process.terminate()
+    begun = clone("git", "rev-parse", "HEAD").strip()
+    change = Change(clone)
+    for name in ("lab/process/check.py", "lab/study/plan.py", "lab/report/page.py", "stages/check.py", "README.md"):
+        change.append(name)
+    change.replace("dvc.yaml", "desc: Train on the labelled set", "desc: Learn from the labelled set")
+    clone("git", "commit", "--quiet", "--all", "-m", "a change")
+    printed = clone(*RUN)
+    assert f"at {begun[:9]}, 0 of them finished" in printed
+    assert "1 of 1 arms are finished" in printed
+    log = arm.with_suffix(".log").read_text()
+    assert "cycle 1: " in log
+    assert "cycle 0: " not in log, "it was finished"
 
 
 def test_the_shipped_file_tells_what_an_arm_uses() -> None:
