@@ -4,21 +4,18 @@ import os
 import subprocess
 from collections.abc import Iterable
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
-from lab.study.plan import Arm, get, read_by, with_settings
+from lab.study.plan import Arm, read_by, with_settings
 
-# What dvc.yaml does not name, and what every arm depends on.
-ALWAYS = ("dvc.yaml", "params.yaml", "requirements.txt")
 # Stages that compute no result: one refuses, one draws.
 WITHOUT_RESULT = ("check", "plot")
-# What dvc.yaml says of a stage that changes no result: how it is described and shown.
-SHOWN = ("desc", "metrics", "plots")
+# What dvc.yaml says of a stage that changes no result: how it is described and shown. A `foreach` has it under `do`.
+SHOWN = {"do", "desc", "metrics", "plots"}
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
@@ -84,58 +81,41 @@ def is_run_of(arm: Arm, commit: str, revision: str, folder: Path | None = None) 
         commit: the experiment's own.
         folder: the repository or clone that has both, where it is not the current folder.
     """
-    params = _params_of(commit, folder)
-    has_settings = all(get(params, key) == value for key, value in arm.settings.items())
-    return has_settings and is_same(arm, commit, revision, folder)
+    return _basis({}, commit, folder) == _basis(arm.settings, revision, folder)
 
 
-def is_same(arm: Arm, revision: str, other: str, folder: Path | None = None) -> bool:
+def is_same(arm: Arm, revision: str, other: str) -> bool:
     """Whether an arm computes the same at two revisions: by its stages, their code, and the params that it reads."""
-    return revision == other or _basis(arm, revision, folder) == _basis(arm, other, folder)
+    return revision == other or _basis(arm.settings, revision) == _basis(arm.settings, other)
 
 
-def _basis(arm: Arm, revision: str, folder: Path | None) -> tuple[dict, dict, dict]:
-    """What an arm's result depends on at a revision: its stages, the hashes of their code, and its params."""
-    files = _files_of(revision, folder)
-    stages, params = _stages_of(files["dvc.yaml"], folder), _params_at(arm, revision, folder)
-    # Data has no hash here: it follows from the rest.
-    code = {file: files.get(file) for file in ("requirements.txt", *_deps(stages, params))}
-    return stages, code, read_by(params)
-
-
-def _deps(stages: dict, params: dict) -> set[str]:
-    """The deps of stages, with the files that the params choose."""
-    deps = chain.from_iterable(stage.get("do", stage).get("deps", []) for stage in stages.values())
-    return {Template(dep).safe_substitute(params) for dep in deps}
-
-
-def _params_at(arm: Arm, revision: str, folder: Path | None = None) -> dict:
-    """The params of an arm: those that it does not set are as they are at the revision."""
-    return with_settings(_params_of(revision, folder), arm.settings)
+def _basis(settings: dict[str, object], revision: str, folder: Path | None = None) -> dict[str, dict]:
+    """What a result depends on: stages, params, and files of code with their hashes. Data follows from these."""
+    params, stages = with_settings(_params_of(revision, folder), settings), _stages_of(revision, folder)
+    hashes = _hashes_of(revision, folder)
+    deps = [dep for stage in stages.values() for dep in stage.get("deps", [])]
+    files = {"requirements.txt", *(Template(dep).safe_substitute(params) for dep in deps)}
+    return {"stages": stages, "params": read_by(params), "files": {file: hashes.get(file) for file in files}}
 
 
 @cache
-def _params_of(commit: str, folder: Path | None = None) -> dict:
+def _params_of(commit: str, folder: Path | None) -> dict:
     return parse(git("show", f"{commit}:{PARAMS_FILE}", folder=folder))
 
 
 @cache
-def _files_of(commit: str, folder: Path | None = None) -> dict[str, str]:
+def _hashes_of(commit: str, folder: Path | None) -> dict[str, str]:
     """The hashes of a commit's files and folders."""
     lines = git("ls-tree", "-r", "-t", "--full-tree", commit, folder=folder).splitlines()
     return {path: entry.split()[2] for entry, path in (line.split("\t") for line in lines)}
 
 
 @cache
-def _stages_of(file: str, folder: Path | None = None) -> dict:
-    """The stages that compute an arm's result. file: the hash of a dvc.yaml."""
-    stages = parse(git("cat-file", "blob", file, folder=folder), "dvc.yaml")["stages"]
-    return {name: _without_shown(stage) for name, stage in stages.items() if name not in WITHOUT_RESULT}
-
-
-def _without_shown(stage: dict) -> dict:
-    kept = {key: value for key, value in stage.items() if key not in SHOWN}
-    return kept | {"do": _without_shown(stage["do"])} if "do" in stage else kept
+def _stages_of(commit: str, folder: Path | None) -> dict:
+    """The stages of dvc.yaml that compute a result, without what shows it."""
+    stages = parse(git("show", f"{commit}:dvc.yaml", folder=folder), "dvc.yaml")["stages"]
+    flat = {name: stage | stage.get("do", {}) for name, stage in stages.items() if name not in WITHOUT_RESULT}
+    return {name: {key: stage[key] for key in stage.keys() - SHOWN} for name, stage in flat.items()}
 
 
 def newest(revisions: Iterable[str]) -> str:
@@ -154,9 +134,8 @@ def revision_to_run(arms: list[Arm], begun: str | None) -> str:
             other sources.
     """
     head = git("rev-parse", "HEAD")
-    stages = _stages_of(_files_of(head)["dvc.yaml"])
-    deps = set().union(*(_deps(stages, _params_at(arm, head)) for arm in arms))
-    if changed := git("status", "--porcelain", "--", *ALWAYS, *deps):
+    sources = {"dvc.yaml", "params.yaml"}.union(*(_basis(arm.settings, head)["files"] for arm in arms))
+    if changed := git("status", "--porcelain", "--", *sources):
         files = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
         raise BadInput(f"arms run in clones, which lack what is not committed: {files}; commit first")
     found = experiments_of(arms)

@@ -115,15 +115,8 @@ def read(path: Path, params_text: str) -> list[Arm]:
 
 def read_by(params: dict) -> dict:
     """What an arm with these params can depend on: of blocks to choose from, the chosen one alone."""
-    blocks = {block: params[block].get(params[key]) for key, block in check.BLOCKS.items()}
+    blocks = {block: params.get(block, {}).get(params.get(key)) for key, block in check.BLOCKS.items()}
     return {key: value for key, value in params.items() if key not in blocks} | blocks
-
-
-def get(values: object, key: str) -> object:
-    """The value of a dotted key; None where there is none."""
-    for name in key.split("."):
-        values = values.get(name) if isinstance(values, dict) else None
-    return values
 
 
 def with_settings(params: dict, settings: dict[str, object]) -> dict:
