@@ -88,16 +88,6 @@ def change(clone: Clone):
     made.undo()
 
 
-@pytest.fixture(scope="module")
-def finished(clone: Clone) -> Clone:
-    clone("dvc", "exp", "run", "--quiet", *settings(2, strategy="random"))
-    return clone
-
-
-def stale(clone: Clone) -> set[str]:
-    return set(json.loads(clone("dvc", "status", "--json")))
-
-
 def files_outside(clone: Clone, *without: str) -> list[str]:
     """The files in Git that no stage depends on or makes, whichever file of a folder is chosen.
 
@@ -110,38 +100,6 @@ def files_outside(clone: Clone, *without: str) -> list[str]:
     inside = {*clone("git", "ls-files", *patterns).splitlines(), *ALWAYS, *MADE}
     assert not [name for name in inside if name.startswith(NEVER)]
     return [name for name in clone("git", "ls-files").splitlines() if name not in inside]
-
-
-@pytest.mark.pipeline
-def test_how_runs_are_started_planned_and_reported_retrains_nothing(finished: Clone, change: Change) -> None:
-    assert stale(finished) == set()
-    for name in files_outside(finished):
-        change.append(name)
-    assert stale(finished) == set()
-
-
-@pytest.mark.pipeline
-def test_what_an_arm_does_not_use_retrains_nothing(finished: Clone, change: Change) -> None:
-    for name, text in UNUSED.items():
-        change.append(name, text)
-    for old, new in UNUSED_PARAMS.values():
-        change.replace("params.yaml", old, new)
-    assert stale(finished) == set()
-
-
-@pytest.mark.pipeline
-@pytest.mark.parametrize("name", USED)
-def test_what_can_change_a_number_is_a_dependency(finished: Clone, change: Change, name: str) -> None:
-    change.append(name)
-    assert {"cycle@0", "cycle@1"} <= stale(finished)
-
-
-@pytest.mark.pipeline
-def test_a_drawing_is_drawn_again_and_nothing_is_trained(finished: Clone, change: Change) -> None:
-    for name, stages in (("lab/report/style.py", {"plot"}), ("lab/measures/budget.py", {"summarise"})):
-        change.append(name)
-        assert stale(finished) == stages
-        change.undo()
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +121,7 @@ def is_same_after(clone: Clone, arm: plan.Arm, monkeypatch: pytest.MonkeyPatch) 
     clone("git", "add", "--all")
     clone("git", "commit", "--quiet", "--allow-empty", "-m", "a change")
     after = clone("git", "rev-parse", "HEAD").strip()
-    clone("git", "reset", "--quiet", "--soft", before)
+    clone("git", "reset", "--quiet", before)
     return experiments.is_same(arm, before, after)
 
 
@@ -228,6 +186,51 @@ def test_a_study_notices_params_that_its_arms_read(
 ) -> None:
     change.replace("params.yaml", old, new)
     assert not is_same_after(clone, arm, monkeypatch)
+
+
+# From here on the clone has run.
+
+
+@pytest.fixture(scope="module")
+def finished(clone: Clone) -> Clone:
+    clone("dvc", "exp", "run", "--quiet", *settings(2, strategy="random"))
+    return clone
+
+
+def stale(clone: Clone) -> set[str]:
+    return set(json.loads(clone("dvc", "status", "--json")))
+
+
+@pytest.mark.pipeline
+def test_how_runs_are_started_planned_and_reported_retrains_nothing(finished: Clone, change: Change) -> None:
+    assert stale(finished) == set()
+    for name in files_outside(finished):
+        change.append(name)
+    assert stale(finished) == set()
+
+
+@pytest.mark.pipeline
+def test_what_an_arm_does_not_use_retrains_nothing(finished: Clone, change: Change) -> None:
+    for name, text in UNUSED.items():
+        change.append(name, text)
+    for old, new in UNUSED_PARAMS.values():
+        change.replace("params.yaml", old, new)
+    assert stale(finished) == set()
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("name", USED)
+def test_what_can_change_a_number_is_a_dependency(finished: Clone, change: Change, name: str) -> None:
+    change.append(name)
+    assert {"cycle@0", "cycle@1"} <= stale(finished)
+
+
+@pytest.mark.pipeline
+def test_a_drawing_is_drawn_again_and_nothing_is_trained(finished: Clone, change: Change) -> None:
+    for name, stages in (("lab/report/style.py", {"plot"}), ("lab/measures/budget.py", {"summarise"})):
+        change.append(name)
+        assert stale(finished) == stages
+        change.undo()
 
 
 @pytest.mark.pipeline
