@@ -13,6 +13,7 @@ Every key of params.yaml can be varied under ``arms``, dotted where it lies in a
 
 import json
 import re
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from lab import params
+from lab import choices, params
 from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
@@ -37,8 +38,6 @@ NOT_IN_ARMS = {
     "seed": "seeds",
     "cold_start_seed": "seeds",
 }
-# Blocks of which an arm reads the one that it chooses.
-CHOSEN = {block: key for key, block in check.BLOCKS.items()}
 
 
 class _StudyFile(Block):
@@ -104,22 +103,20 @@ def read(path: Path, params_text: str) -> list[Arm]:
         for seed in study.seeds
         for values in product(*study.arms.values())
     ]
-    swept = [key for key, values in study.arms.items() if len(values) > 1]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
     has_optimizers = any(key.startswith("optimizers.") for key in study.arms)
-    faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, swept, has_optimizers)]
+    faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, has_optimizers)]
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
-    if faults:
+    if faults := faults or list(_repeated(arms)):
         raise _refusal(path, dict.fromkeys(faults))
     return arms
 
 
-def get(values: object, key: str) -> object:
-    """The value of a dotted key; None where there is none."""
-    for name in key.split("."):
-        values = values.get(name) if isinstance(values, dict) else None
-    return values
+def read_by(params: dict) -> dict:
+    """What an arm with these params can depend on: of blocks to choose from, the chosen one alone."""
+    blocks = {block: params.get(block, {}).get(params.get(key)) for key, block in check.BLOCKS.items()}
+    return {key: value for key, value in params.items() if key not in blocks} | blocks
 
 
 def with_settings(params: dict, settings: dict[str, object]) -> dict:
@@ -171,18 +168,32 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
     return Arm(f"{prefix}{group}-s{seed}", group, seed, settings, found)
 
 
-def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
-    faults = []
-    for key in swept:
-        block, _, rest = key.partition(".")
-        chosen = arm.params.get(CHOSEN.get(block))
-        if chosen is not None and rest.partition(".")[0] != chosen:
-            faults.append(f"arms.{key}: several values, none of which this arm reads: its {CHOSEN[block]} = {chosen!r}")
+def _faults(arm: Arm, has_optimizers: bool) -> list[str]:
     try:
         check.check(arm.params, optimizers=has_optimizers)
     except ValueError as error:
-        faults += str(error).splitlines()
-    return faults
+        return str(error).splitlines()
+    return []
+
+
+def _repeated(arms: list[Arm]) -> Iterator[str]:
+    """Arms that would compute what another one does: they differ in nothing that changes it."""
+    seen: dict[str, Arm] = {}
+    for arm in arms:
+        first = seen.setdefault(json.dumps(_computed_from(arm), default=str), arm)
+        for key in (key for key, value in arm.settings.items() if first.settings[key] != value):
+            yield f"arms.{key}: {first.name} and {arm.name} are the same run, since it changes nothing in them"
+
+
+def _computed_from(arm: Arm) -> dict:
+    """The params that change what an arm computes."""
+    found = deepcopy(read_by(arm.params))
+    del found["protocols"]["target_accuracy"]
+    # Loading a strategy imports PyTorch.
+    sets_module = any(".loss_prediction" in key for key in arm.settings)
+    if sets_module and not choices.load(check.FILES["strategy"], arm.params["strategy"]).TRAINS_MODULE:
+        del found["protocols"]["loss_prediction"]
+    return found
 
 
 def _plain(text: str) -> str:
