@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.data.sets import cifar10
 from lab.errors import BadInput
 from lab.process import variables
 
@@ -14,7 +15,7 @@ from lab.process import variables
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with no variable set."""
-    for name in (variables.SCRATCH, variables.CIFAR10, variables.WARM):
+    for name in (variables.SCRATCH, cifar10.VARIABLE, variables.WARM):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -64,12 +65,12 @@ def test_a_project_that_cannot_hold_checkpoints_is_refused(folder: Path) -> None
 
 
 def test_cifar10_can_be_an_archive_a_folder_or_unnamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    variables.check_cifar10()
+    assert cifar10.named_source() is None
     for source in (folder, folder / "archive.tar.gz"):
         if source != folder:
             source.write_text("")
-        monkeypatch.setenv(variables.CIFAR10, str(source))
-        variables.check_cifar10()
+        monkeypatch.setenv(cifar10.VARIABLE, str(source))
+        assert cifar10.named_source() == source
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,9 @@ def test_a_source_of_cifar10_that_cannot_be_read_is_refused(
     for owner, name in ((Path, "open"), (os, "listdir")):
         monkeypatch.setattr(owner, name, refuse)  # root may read everything
     value = value.format(folder=folder)
-    monkeypatch.setenv(variables.CIFAR10, value)
+    monkeypatch.setenv(cifar10.VARIABLE, value)
     with pytest.raises(BadInput, match=re.escape(f"AL_LAB_CIFAR10 = {value!r}: {reason}") + ".*unset the variable"):
-        variables.check_cifar10()
+        cifar10.named_source()
 
 
 @pytest.mark.parametrize("value", ["on", "off", None])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import params
-from lab.errors import BadInput, Diverged, Interrupted
+from lab.errors import BadInput, Diverged, Interrupted, reason
 
 # Where the stages write what DVC then copies into its cache.
 OUTPUTS = ("data", "metrics", "plots")
@@ -80,8 +80,7 @@ def _explanation(error: Exception, cycle: str | None) -> str | None:
 
 def describe(error: OSError) -> str:
     """The file and what is wrong with it, or what is known of that."""
-    reason = (error.strerror or str(error)).lower()
-    return reason if error.filename is None else f"{error.filename}: {reason}"
+    return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
 
 
 def _is_lack_of_memory(error: RuntimeError) -> bool:

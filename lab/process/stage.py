@@ -8,7 +8,6 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
-from lab import params
 from lab.host import Host
 from lab.process import check, costs, ending, memory, variables
 from lab.process.interruption import Interruption
@@ -87,8 +86,6 @@ def run(stage: str, *arguments: str) -> int:
 
 def _work(stage: str, *arguments: str) -> None:
     variables.check_warm()
-    if stage == "download" and params.load(dataset="dataset").dataset == "cifar10":
-        variables.check_cifar10()
     host = StageHost(variables.scratch_folder(), *([_forget_an_earlier_run] if stage == "cycle" else []))
     started = time.time()
     importlib.import_module(f"stages.{stage}").main(host, *arguments)

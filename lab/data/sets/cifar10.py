@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.data.dataset import Dataset, Split
 from lab.data.files import replaced
-from lab.errors import BadInput
+from lab.errors import BadInput, reason
 from lab.host import Host
 
 TRAINING_IMAGES = 50_000
@@ -36,13 +36,14 @@ def fetch(raw: Path, host: Host) -> None:
     Raises:
         BadInput: the source is absent, out of reach, broken, or holds other bytes than the official files.
     """
+    named = named_source()
     # Imported here: loading torchvision takes seconds, and the other data sets do without it.
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 
     checksums = dict(CIFAR10.train_list + CIFAR10.test_list)
     checksums[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
-    source = _named_source() or _download()
+    source = named or _download()
     folder = raw / CIFAR10.base_folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -69,15 +70,31 @@ def read(raw: Path) -> Dataset:
     )
 
 
-def _named_source() -> Path | None:
-    named = os.environ.get(VARIABLE)
-    if not named:
+def named_source() -> Path | None:
+    """The archive or folder that AL_LAB_CIFAR10 names; None where it is to be downloaded.
+
+    Raises:
+        BadInput: it names nothing that can be read.
+    """
+    value = os.environ.get(VARIABLE)
+    if not value:
         return None
-    source = Path(named)
-    if not source.is_absolute() or not source.exists():
+    source, fault = Path(value), ""
+    try:
+        if not source.is_absolute():
+            fault = "not an absolute path"
+        elif source.is_dir():
+            os.listdir(source)
+        elif source.is_file():
+            source.open("rb").close()
+        else:
+            fault = "no such file or folder"
+    except OSError as error:
+        fault = f"cannot be read, {reason(error)}"
+    if fault:
         raise BadInput(
-            f"{VARIABLE} = {named!r}: must be the absolute path of an archive (cifar-10-python.tar.gz) "
-            "or of the folder cifar-10-batches-py"
+            f"{VARIABLE} = {value!r}: {fault}; name an archive (cifar-10-python.tar.gz) or the folder "
+            "cifar-10-batches-py by its absolute path, or unset the variable to download it"
         )
     return source
 
