@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gzip import BadGzipFile
 from lzma import LZMAError
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -45,10 +46,15 @@ def fetch(raw: Path, host: Host) -> None:
     checksums[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
     source = named or _download()
     folder = raw / CIFAR10.base_folder
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         bar = host.progress("CIFAR-10", len(checksums), "files")
-        for name in _copy(source, set(checksums), folder):
+        # Only these names are written: an archive from elsewhere cannot write outside the folder.
+        for name, content in _files(source, folder.name):
+            with content:
+                if name not in checksums:
+                    continue
+                with replaced(folder / name) as file:
+                    shutil.copyfileobj(content, file)
             bar.update()
             if not check_integrity(folder / name, checksums.pop(name)):
                 raise BadInput(f"{source}: {name} is not the official file, its MD5 differs")
@@ -115,25 +121,15 @@ def _download() -> Path:
     return ARCHIVE_FOLDER / CIFAR10.filename
 
 
-def _copy(source: Path, names: set[str], target: Path) -> Iterator[str]:
-    """Copy the named files out of an archive or a folder, and yield each name once it is there.
-
-    Only the names asked for are written, wherever in an archive they lie: an archive from elsewhere
-    cannot write outside ``target``.
-    """
+def _files(source: Path, folder: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of each file of an archive or a folder, which may hold them in ``folder``."""
     if source.is_dir():
-        nested = source / target.name
-        folder = nested if nested.is_dir() else source
-        for name in sorted(names):
-            if (folder / name).is_file():
-                with open(folder / name, "rb") as file, replaced(target / name) as out:
-                    shutil.copyfileobj(file, out)
-                yield name
+        nested = source / folder
+        for file in (nested if nested.is_dir() else source).iterdir():
+            if file.is_file():
+                yield file.name, file.open("rb")
         return
     with tarfile.open(source) as archive:
         for member in archive:
-            name = Path(member.name).name
-            if member.isfile() and name in names and (content := archive.extractfile(member)):
-                with replaced(target / name) as out:
-                    shutil.copyfileobj(content, out)
-                yield name
+            if member.isfile() and (content := archive.extractfile(member)):
+                yield Path(member.name).name, content
