@@ -74,45 +74,36 @@ class Job(NamedTuple):
     def is_training(self) -> bool:
         return self.task.startswith("training")
 
-    @property
-    def indices(self) -> np.ndarray:
-        """The images of the task."""
-        return np.random.default_rng(0).permutation(50_000)[: TASKS[self.task]]
-
 
 def work(pipe: Connection, is_ours: bool, job: Job) -> None:
     """A worker: train or score without end, at the pace that the pipe sets."""
     device = devices.choose()
     pace = Pace(pipe, device)
-    run = (_our_loop if is_ours else _usual_loop)(job, device, pace)
+    raw, arrays = machine.cifar()
+    statistics = prepared.read_statistics(arrays)
+    indices = np.random.default_rng(0).permutation(50_000)[: TASKS[job.task]]
+    run: Callable[[], object]
+    if is_ours:
+        devices.make_deterministic()
+        split = prepared.read_split("train", arrays)
+        model = learner.build(job.arch, WIDTH, 128, statistics, device, precision=job.precision)
+        if job.is_training:
+            labelled = Split(split.images[indices], split.labels[indices])
+            run = partial(ours.train, model, labelled, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)
+        else:
+            run = partial(model.for_scoring().predict, split.images, indices, pace)
+    else:
+        model = learner.build(job.arch, WIDTH, 128, statistics, device)
+        images = baseline.images(raw, indices.tolist(), statistics, is_training=job.is_training)
+        if job.is_training:
+            run = partial(baseline.train, model, images, ENDLESS, BATCH_SIZE, pace)
+        else:
+            run = partial(baseline.score, model, images, BATCH_SIZE, pace)
     pipe.send("ready")
     with suppress(EOFError):  # nobody sets the pace any more
         pace.wait()
         while True:
             run()
-
-
-def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
-    raw, arrays = machine.cifar()
-    statistics = prepared.read_statistics(arrays)
-    network, module, *_ = learner.build(job.arch, WIDTH, 128, statistics, device)
-    assert module is not None, "it has hidden units"
-    if job.is_training:
-        images = baseline.training_set(raw, job.indices.tolist(), statistics)
-        return partial(baseline.train, network, module, images, ENDLESS, BATCH_SIZE, device, pace)
-    images = baseline.pool(raw, job.indices.tolist(), statistics)
-    return partial(baseline.score, network, module, images, BATCH_SIZE, device, pace)
-
-
-def _our_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
-    devices.make_deterministic()
-    _, arrays = machine.cifar()
-    split = prepared.read_split("train", arrays)
-    model = learner.build(job.arch, WIDTH, 128, prepared.read_statistics(arrays), device, precision=job.precision)
-    if job.is_training:
-        images = Split(split.images[job.indices], split.labels[job.indices])
-        return partial(ours.train, model, images, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)
-    return partial(model.for_scoring().predict, split.images, job.indices, pace)
 
 
 def flops(arch: str, is_training: bool) -> float:
