@@ -24,7 +24,6 @@ from bench import baseline, machine, ours
 from lab import choices
 from lab.data import prepared
 from lab.data.dataset import Split
-from lab.errors import BadInput
 from lab.model.resnet import count_flops
 from lab.process import ending, memory
 from lab.process.check import FILES
@@ -35,6 +34,7 @@ from lab.training.train import Recipe
 
 BATCH_SIZE = 128
 WIDTH = 64
+TURNS = 7  # of each side
 SECONDS = 1  # of the usual loop, a turn; at least one batch
 # Longer than any benchmark, and nothing of the schedule within it.
 ENDLESS = Recipe(epochs=10**6, lr_drop_at=1, lr_drop_factor=0.1, margin=1.0, weight=1.0, detach_at=1)
@@ -176,10 +176,7 @@ def main() -> None:
         "--archs", nargs="+", default=choices.names(FILES["arch"]), choices=choices.names(FILES["arch"])
     )
     parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
-    parser.add_argument("--alternations", type=int, default=7, help="turns of each side (at least 7)")
     options = parser.parse_args()
-    if options.alternations < 7:
-        raise BadInput(f"--alternations {options.alternations}: must be at least 7")
 
     machine.cifar()
     device = devices.choose()
@@ -192,7 +189,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
             for task in TASKS:
-                row = compare(Job(arch, task, precision, is_compiled), options.alternations, SECONDS)
+                row = compare(Job(arch, task, precision, is_compiled), TURNS, SECONDS)
                 speeds = f"{row['usual']:.0f} and {row['ours']:.0f} images/s, ratio {row['ratio']:.2f}"
                 print(f"{arch}, {task}: {speeds}", flush=True)
                 rows.append(row)
@@ -217,7 +214,7 @@ def main() -> None:
         [
             f"{machine.heading(device)}; ours in {name}, training {'compiled' if is_compiled else 'eager'}.",
             f"Matmul peak measured in {name}: {peak:.2f} TFLOP/s.",
-            f"{options.alternations} turns of each side; batches a turn: {', '.join(map(str, measured['chunk']))}. "
+            f"{TURNS} turns of each side; batches a turn: {', '.join(map(str, measured['chunk']))}. "
             "Speeds are over all turns, ratios of neighbouring turns: their median and range. Batches of "
             f"{BATCH_SIZE}; ours scores in batches of {SCORING_BATCH}.",
             "The first batch holds the compilation and counts in no figure: the first training of a network starts "

@@ -21,10 +21,7 @@ SUMMARY, CURVE = Path("metrics/summary.json"), Path("plots/curve.csv")
 class StageHost(Host):
     """Shows progress, keeps signals until the stage asks, and collects what is to be done after it.
 
-    Attributes:
-        scratch: the folder for checkpoints.
-        begin: called when the stage begins its work, after all that it refuses.
-        costs: what the stage recorded.
+    begin: called when the stage begins its work, after all that it refuses.
     """
 
     def __init__(self, scratch: Path, begin: Callable[[], None] = lambda: None) -> None:
