@@ -7,8 +7,8 @@ one, then of the other. A ratio is that of two neighbouring chunks.
 import os
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -116,40 +116,39 @@ def flops(arch: str, is_training: bool) -> float:
     return (3 if is_training else 1) * count_flops(network, 32)
 
 
-class Worker:
-    """One of the two sides, and its chunk."""
+@contextmanager
+def worker(is_ours: bool, job: Job) -> Iterator[Callable[[int], tuple[int, float, float]]]:
+    """One of the two sides, in a process of its own: a function that lets it do so many batches.
 
-    def __init__(self, is_ours: bool, job: Job) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, is_ours, job))
-        self.process.start()
-        theirs.close()
-        self.pipe.recv()
+    The function returns their images, the seconds they took, and the peak memory so far in MB.
+    """
+    context = get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, is_ours, job))
+    process.start()
+    theirs.close()
 
-    def run(self, batches: int) -> tuple[int, float, float]:
-        """Images of so many batches, the seconds they took, and the peak memory so far in MB."""
-        self.pipe.send(batches)
-        return self.pipe.recv()
+    def run(batches: int) -> tuple[int, float, float]:
+        pipe.send(batches)
+        return pipe.recv()
 
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
+    try:
+        pipe.recv()
+        yield run
+    finally:
+        process.kill()
+        process.join()
 
 
 def compare(job: Job, alternations: int, seconds: float) -> dict:
     """Measure one row of the table."""
-    usual_side, our_side = Worker(False, job), Worker(True, job)
-    try:
-        usual_side.run(1)
-        _, first_batch, _ = our_side.run(1)  # compiles
-        images, elapsed, _ = usual_side.run(1)
-        our_side.run(1)
+    with worker(False, job) as usual_side, worker(True, job) as our_side:
+        usual_side(1)
+        _, first_batch, _ = our_side(1)  # compiles
+        images, elapsed, _ = usual_side(1)
+        our_side(1)
         chunk = max(1, round(seconds * images / elapsed / BATCH_SIZE))
-        turns = [(usual_side.run(chunk), our_side.run(chunk)) for _ in range(alternations)]
-    finally:
-        usual_side.stop()
-        our_side.stop()
+        turns = [(usual_side(chunk), our_side(chunk)) for _ in range(alternations)]
     usual_speed, our_speed = (
         sum(turn[side][0] for turn in turns) / sum(turn[side][1] for turn in turns) for side in (0, 1)
     )
