@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab import params
+from lab.data.sets import cifar10
 from lab.errors import BadInput
 from lab.process import variables
 from lab.training import device
@@ -20,7 +21,7 @@ from tests.conftest import ROOT
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with no variable set."""
-    for name in (variables.SCRATCH, variables.CIFAR10, variables.WARM):
+    for name in (variables.SCRATCH, cifar10.VARIABLE, variables.WARM):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -70,12 +71,12 @@ def test_a_project_that_cannot_hold_checkpoints_is_refused(folder: Path) -> None
 
 
 def test_cifar10_can_be_an_archive_a_folder_or_unnamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    variables.check_cifar10()
+    assert cifar10.named_source() is None
     for source in (folder, folder / "archive.tar.gz"):
         if source != folder:
             source.write_text("")
-        monkeypatch.setenv(variables.CIFAR10, str(source))
-        variables.check_cifar10()
+        monkeypatch.setenv(cifar10.VARIABLE, str(source))
+        assert cifar10.named_source() == source
 
 
 @pytest.mark.parametrize(
@@ -103,9 +104,9 @@ def test_a_source_of_cifar10_that_cannot_be_read_is_refused(
     for owner, name in ((Path, "open"), (os, "listdir")):
         monkeypatch.setattr(owner, name, refuse)  # root may read everything
     value = value.format(folder=folder)
-    monkeypatch.setenv(variables.CIFAR10, value)
+    monkeypatch.setenv(cifar10.VARIABLE, value)
     with pytest.raises(BadInput, match=re.escape(f"AL_LAB_CIFAR10 = {value!r}: {reason}") + ".*unset the variable"):
-        variables.check_cifar10()
+        cifar10.named_source()
 
 
 @pytest.mark.parametrize("value", ["on", "off", None])
@@ -133,7 +134,7 @@ PATHS = st.tuples(st.sampled_from(["file", "folder", "file/below", "new", "folde
 )
 READERS = {
     variables.SCRATCH: variables.scratch_folder,
-    variables.CIFAR10: variables.check_cifar10,
+    cifar10.VARIABLE: cifar10.named_source,
     variables.WARM: variables.check_warm,
     device.VARIABLE: device.choose,
 }
@@ -163,7 +164,7 @@ def test_any_value_is_refused_in_one_line_or_does_what_it_says(folder: Path, nam
     path = Path(value)
     does_what_it_says = {
         variables.SCRATCH: lambda: found == (path if value else folder / "scratch") and found.is_dir(),
-        variables.CIFAR10: lambda: not value or (path.is_absolute() and (path.is_dir() or path.is_file())),
+        cifar10.VARIABLE: lambda: not value or (path.is_absolute() and (path.is_dir() or path.is_file())),
         variables.WARM: lambda: value in ("on", "off"),
         device.VARIABLE: lambda: value in ("", torch.zeros(1, device=found).device.type),
     }

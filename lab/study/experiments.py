@@ -123,6 +123,13 @@ def newest(revisions: Iterable[str]) -> str:
     return git("rev-list", "--no-walk=sorted", *revisions).splitlines()[0]
 
 
+def uncommitted(arms: list[Arm]) -> str:
+    """The files that arms depend on and whose changes are not committed: no clone would see them."""
+    sources = {"dvc.yaml", "params.yaml"}.union(*(_basis(arm.settings, "HEAD")["files"] for arm in arms))
+    changed = git("status", "--porcelain", "--", *sources)
+    return ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
+
+
 def revision_to_run(arms: list[Arm], begun: str | None) -> str:
     """The revision that a study runs at: where it was begun while nothing that an arm depends on has changed since.
 
@@ -134,9 +141,7 @@ def revision_to_run(arms: list[Arm], begun: str | None) -> str:
             other sources.
     """
     head = git("rev-parse", "HEAD")
-    sources = {"dvc.yaml", "params.yaml"}.union(*(_basis(arm.settings, head)["files"] for arm in arms))
-    if changed := git("status", "--porcelain", "--", *sources):
-        files = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
+    if files := uncommitted(arms):
         raise BadInput(f"arms run in clones, which lack what is not committed: {files}; commit first")
     found = experiments_of(arms)
     valid = {item.arm.name for item in found if is_same(item.arm, item.commit, head)}
