@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
@@ -16,40 +15,23 @@ from torchvision.datasets import CIFAR10
 
 from lab.data.prepared import Statistics
 from lab.model.loss_prediction import ranking_loss
+from lab.training.learner import Learner
 from lab.training.train import Recipe
 
 LR = 0.1
 
 
-def training_set(raw: Path, indices: Sequence[int], statistics: Statistics) -> Dataset:
-    """The labelled images, cropped and mirrored at random each time they are read."""
-    augmented = transforms.Compose(
-        [
-            transforms.RandomCrop(32, padding=4),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(statistics.mean, statistics.std),
-        ]
-    )
-    return Subset(CIFAR10(raw, train=True, transform=augmented), indices)
+def images(raw: Path, indices: Sequence[int], statistics: Statistics, *, is_training: bool) -> Dataset:
+    """Images to score, or to train on: cropped and mirrored at random each time they are read."""
+    augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if is_training else []
+    plain = [transforms.ToTensor(), transforms.Normalize(statistics.mean, statistics.std)]
+    return Subset(CIFAR10(raw, train=True, transform=transforms.Compose([*augmentation, *plain])), indices)
 
 
-def pool(raw: Path, indices: Sequence[int], statistics: Statistics) -> Dataset:
-    """Images to score."""
-    plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize(statistics.mean, statistics.std)])
-    return Subset(CIFAR10(raw, train=True, transform=plain), indices)
-
-
-def train(
-    network: nn.Module,
-    module: nn.Module,
-    images: Dataset,
-    recipe: Recipe,
-    batch_size: int,
-    device: torch.device,
-    on_batch: Callable[[int], None],
-) -> None:
+def train(model: Learner, images: Dataset, recipe: Recipe, batch_size: int, on_batch: Callable[[int], None]) -> None:
     """SGD with the ranking loss of loss prediction, in place. on_batch: called with a batch's images."""
+    network, module, _, device = model[:4]
+    assert module is not None, "it has hidden units"
     loader = DataLoader(images, batch_size, shuffle=True, **_loading(device))
     optimizer = torch.optim.SGD(
         [*network.parameters(), *module.parameters()], lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4
@@ -73,15 +55,10 @@ def train(
 
 
 @torch.no_grad()
-def score(
-    network: nn.Module,
-    module: nn.Module,
-    images: Dataset,
-    batch_size: int,
-    device: torch.device,
-    on_batch: Callable[[int], None],
-) -> torch.Tensor:
+def score(model: Learner, images: Dataset, batch_size: int, on_batch: Callable[[int], None]) -> torch.Tensor:
     """Predicted losses, (n,)."""
+    network, module, _, device = model[:4]
+    assert module is not None, "it has hidden units"
     network.eval()
     losses = []
     for batch, _ in DataLoader(images, batch_size, **_loading(device)):

@@ -4,6 +4,7 @@ Runs `dvc repro` in a fresh clone with an empty cache, in the CPU protocol, and 
 with the seconds that its cycles report.
 """
 
+import re
 import subprocess
 import tempfile
 from argparse import ArgumentParser
@@ -16,7 +17,7 @@ import torch
 from bench import machine
 from lab.process import ending
 
-PARTS = ("training_seconds", "evaluation_seconds", "query_seconds")
+PARTS = {"training_seconds": "training", "evaluation_seconds": "evaluation", "query_seconds": "query"}
 
 
 def main() -> None:
@@ -27,22 +28,21 @@ def main() -> None:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", clone], check=True)
         params = clone / "params.yaml"
-        lines = params.read_text().splitlines()
-        chosen = [f"protocol: {protocol}" if line.startswith("protocol:") else line for line in lines]
-        params.write_text("\n".join(chosen) + "\n")
+        params.write_text(re.sub("^protocol:.*", f"protocol: {protocol}", params.read_text(), flags=re.MULTILINE))
         started = perf_counter()
         subprocess.run(["dvc", "repro"], cwd=clone, check=True)
         wall = perf_counter() - started
-        costs = pd.read_csv(clone / "metrics/costs.csv")[list(PARTS)].sum()
-    work = sum(costs[part] for part in PARTS)
+        seconds = pd.read_csv(clone / "metrics/costs.csv")[list(PARTS)].sum().set_axis(PARTS.values())
+    seconds["everything else"] = wall - seconds.sum()
+    seconds["dvc repro"] = wall
     machine.publish(
         "overhead",
         f"Where the time of a run goes, protocol {protocol}",
         pd.DataFrame(
             {
-                "part": ["training", "evaluation", "query", "everything else", "dvc repro"],
-                "seconds": [f"{seconds:.1f}" for seconds in (*(costs[part] for part in PARTS), wall - work, wall)],
-                "share": [f"{s / wall:.1%}" for s in (*(costs[part] for part in PARTS), wall - work, wall)],
+                "part": seconds.index,
+                "seconds": [f"{part:.1f}" for part in seconds],
+                "share": [f"{part / wall:.1%}" for part in seconds],
             }
         ),
         [

@@ -19,7 +19,7 @@ from lab.errors import BadInput
 from lab.process import ending
 from lab.process.progress import Progress
 from lab.training import device as devices
-from lab.training.learner import Learner, Shape, build
+from lab.training.learner import Shape, build
 from lab.training.train import Recipe
 
 LABELS = 1_000
@@ -36,32 +36,22 @@ def accuracies(seed: int, width: int, epochs: int, precision: torch.dtype, is_co
     # Drop and detachment in the paper's proportions.
     recipe = Recipe(epochs, {"shape": "steps", "drop_at": 0.8, "factor": 0.1}, margin=1.0, weight=1.0, detach_at=0.6)
 
-    def progress(loop: str) -> Progress:
-        return Progress(f"seed {seed}, {loop}", epochs * LABELS, "images")
-
-    def usual_loop() -> Learner:
-        torch.manual_seed(seed)
-        model = build(Shape("resnet18", width, 128), statistics, device, seed=seed, module_seed=seed)
-        images, bar = baseline.training_set(raw, indices.tolist(), statistics), progress("usual loop")
-        assert model.module is not None, "it has hidden units"
-        baseline.train(model.network, model.module, images, recipe, BATCH_SIZE, device, bar.update)
-        return model
-
-    def our_loop() -> Learner:
-        model = build(Shape("resnet18", width, 128, precision), statistics, device, seed=seed, module_seed=seed)
-        images = Split(split.images[indices], split.labels[indices])
-        ours.train(model, images, recipe, BATCH_SIZE, progress("ours").update, seed, is_compiled)
-        return model.for_scoring()
-
-    def accuracy(model: Learner) -> float:
-        logits = model.predict(test.images, np.arange(len(test.labels)), lambda images: None).logits
-        return float((logits.argmax(axis=1) == test.labels).mean())
-
+    images = baseline.images(raw, indices.tolist(), statistics, is_training=True)
+    labelled = Split(split.images[indices], split.labels[indices])
     result = {}
-    for name, loop in (("usual", usual_loop), ("ours", our_loop)):
+    for side, of_side in (("usual", torch.float32), ("ours", precision)):
+        torch.manual_seed(seed)
+        model = build(Shape("resnet18", width, 128, of_side), statistics, device, seed=seed, module_seed=seed)
+        bar = Progress(f"seed {seed}, {side}", epochs * LABELS, "images")
         started = perf_counter()
-        result[name] = accuracy(loop())
-        result[f"{name}_seconds"] = perf_counter() - started
+        if side == "ours":
+            ours.train(model, labelled, recipe, BATCH_SIZE, bar.update, seed, is_compiled)
+            model = model.for_scoring()
+        else:
+            baseline.train(model, images, recipe, BATCH_SIZE, bar.update)
+        logits = model.predict(test.images, np.arange(len(test.labels)), lambda images: None).logits
+        result[side] = float((logits.argmax(axis=1) == test.labels).mean())
+        result[f"{side}_seconds"] = perf_counter() - started
     return result
 
 

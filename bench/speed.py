@@ -7,8 +7,8 @@ one, then of the other. A ratio is that of two neighbouring chunks.
 import os
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -24,7 +24,6 @@ from bench import baseline, machine, ours
 from lab import choices
 from lab.data import prepared
 from lab.data.dataset import Split
-from lab.errors import BadInput
 from lab.model.resnet import count_flops
 from lab.process import ending, memory
 from lab.process.check import FILES
@@ -35,6 +34,7 @@ from lab.training.train import Recipe
 
 BATCH_SIZE = 128
 WIDTH = 64
+TURNS = 7  # of each side
 SECONDS = 1  # of the usual loop, a turn; at least one batch
 # Longer than any benchmark, and nothing of the schedule within it.
 ENDLESS = Recipe(epochs=10**6, schedule={"shape": "constant"}, margin=1.0, weight=1.0, detach_at=1)
@@ -74,45 +74,36 @@ class Job(NamedTuple):
     def is_training(self) -> bool:
         return self.task.startswith("training")
 
-    @property
-    def indices(self) -> np.ndarray:
-        """The images of the task."""
-        return np.random.default_rng(0).permutation(50_000)[: TASKS[self.task]]
-
 
 def work(pipe: Connection, is_ours: bool, job: Job) -> None:
     """A worker: train or score without end, at the pace that the pipe sets."""
     device = devices.choose()
     pace = Pace(pipe, device)
-    run = (_our_loop if is_ours else _usual_loop)(job, device, pace)
+    raw, arrays = machine.cifar()
+    statistics = prepared.read_statistics(arrays)
+    indices = np.random.default_rng(0).permutation(50_000)[: TASKS[job.task]]
+    run: Callable[[], object]
+    if is_ours:
+        devices.make_deterministic()
+        split = prepared.read_split("train", arrays)
+        model = learner.build(learner.Shape(job.arch, WIDTH, 128, job.precision), statistics, device)
+        if job.is_training:
+            labelled = Split(split.images[indices], split.labels[indices])
+            run = partial(ours.train, model, labelled, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)
+        else:
+            run = partial(model.for_scoring().predict, split.images, indices, pace)
+    else:
+        model = learner.build(learner.Shape(job.arch, WIDTH, 128), statistics, device)
+        images = baseline.images(raw, indices.tolist(), statistics, is_training=job.is_training)
+        if job.is_training:
+            run = partial(baseline.train, model, images, ENDLESS, BATCH_SIZE, pace)
+        else:
+            run = partial(baseline.score, model, images, BATCH_SIZE, pace)
     pipe.send("ready")
     with suppress(EOFError):  # nobody sets the pace any more
         pace.wait()
         while True:
             run()
-
-
-def _usual_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
-    raw, arrays = machine.cifar()
-    statistics = prepared.read_statistics(arrays)
-    network, module, *_ = learner.build(learner.Shape(job.arch, WIDTH, 128), statistics, device)
-    assert module is not None, "it has hidden units"
-    if job.is_training:
-        images = baseline.training_set(raw, job.indices.tolist(), statistics)
-        return partial(baseline.train, network, module, images, ENDLESS, BATCH_SIZE, device, pace)
-    images = baseline.pool(raw, job.indices.tolist(), statistics)
-    return partial(baseline.score, network, module, images, BATCH_SIZE, device, pace)
-
-
-def _our_loop(job: Job, device: torch.device, pace: Pace) -> Callable[[], object]:
-    devices.make_deterministic()
-    _, arrays = machine.cifar()
-    split = prepared.read_split("train", arrays)
-    model = learner.build(learner.Shape(job.arch, WIDTH, 128, job.precision), prepared.read_statistics(arrays), device)
-    if job.is_training:
-        images = Split(split.images[job.indices], split.labels[job.indices])
-        return partial(ours.train, model, images, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)
-    return partial(model.for_scoring().predict, split.images, job.indices, pace)
 
 
 def flops(arch: str, is_training: bool) -> float:
@@ -125,40 +116,39 @@ def flops(arch: str, is_training: bool) -> float:
     return (3 if is_training else 1) * count_flops(network, 32)
 
 
-class Worker:
-    """One of the two sides, and its chunk."""
+@contextmanager
+def worker(is_ours: bool, job: Job) -> Iterator[Callable[[int], tuple[int, float, float]]]:
+    """One of the two sides, in a process of its own: a function that lets it do so many batches.
 
-    def __init__(self, is_ours: bool, job: Job) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, is_ours, job))
-        self.process.start()
-        theirs.close()
-        self.pipe.recv()
+    The function returns their images, the seconds they took, and the peak memory so far in MB.
+    """
+    context = get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, is_ours, job))
+    process.start()
+    theirs.close()
 
-    def run(self, batches: int) -> tuple[int, float, float]:
-        """Images of so many batches, the seconds they took, and the peak memory so far in MB."""
-        self.pipe.send(batches)
-        return self.pipe.recv()
+    def run(batches: int) -> tuple[int, float, float]:
+        pipe.send(batches)
+        return pipe.recv()
 
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
+    try:
+        pipe.recv()
+        yield run
+    finally:
+        process.kill()
+        process.join()
 
 
 def compare(job: Job, alternations: int, seconds: float) -> dict:
     """Measure one row of the table."""
-    usual_side, our_side = Worker(False, job), Worker(True, job)
-    try:
-        usual_side.run(1)
-        _, first_batch, _ = our_side.run(1)  # compiles
-        images, elapsed, _ = usual_side.run(1)
-        our_side.run(1)
+    with worker(False, job) as usual_side, worker(True, job) as our_side:
+        usual_side(1)
+        _, first_batch, _ = our_side(1)  # compiles
+        images, elapsed, _ = usual_side(1)
+        our_side(1)
         chunk = max(1, round(seconds * images / elapsed / BATCH_SIZE))
-        turns = [(usual_side.run(chunk), our_side.run(chunk)) for _ in range(alternations)]
-    finally:
-        usual_side.stop()
-        our_side.stop()
+        turns = [(usual_side(chunk), our_side(chunk)) for _ in range(alternations)]
     usual_speed, our_speed = (
         sum(turn[side][0] for turn in turns) / sum(turn[side][1] for turn in turns) for side in (0, 1)
     )
@@ -185,10 +175,7 @@ def main() -> None:
         "--archs", nargs="+", default=choices.names(FILES["arch"]), choices=choices.names(FILES["arch"])
     )
     parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
-    parser.add_argument("--alternations", type=int, default=7, help="turns of each side (at least 7)")
     options = parser.parse_args()
-    if options.alternations < 7:
-        raise BadInput(f"--alternations {options.alternations}: must be at least 7")
 
     machine.cifar()
     device = devices.choose()
@@ -201,7 +188,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
             for task in TASKS:
-                row = compare(Job(arch, task, precision, is_compiled), options.alternations, SECONDS)
+                row = compare(Job(arch, task, precision, is_compiled), TURNS, SECONDS)
                 speeds = f"{row['usual']:.0f} and {row['ours']:.0f} images/s, ratio {row['ratio']:.2f}"
                 print(f"{arch}, {task}: {speeds}", flush=True)
                 rows.append(row)
@@ -226,7 +213,7 @@ def main() -> None:
         [
             f"{machine.heading(device)}; ours in {name}, training {'compiled' if is_compiled else 'eager'}.",
             f"Matmul peak measured in {name}: {peak:.2f} TFLOP/s.",
-            f"{options.alternations} turns of each side; batches a turn: {', '.join(map(str, measured['chunk']))}. "
+            f"{TURNS} turns of each side; batches a turn: {', '.join(map(str, measured['chunk']))}. "
             "Speeds are over all turns, ratios of neighbouring turns: their median and range. Batches of "
             f"{BATCH_SIZE}; ours scores in batches of {SCORING_BATCH}.",
             "The first batch holds the compilation and counts in no figure: the first training of a network starts "

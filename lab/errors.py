@@ -22,3 +22,8 @@ class Interrupted(Exception):
     def __init__(self, number: int, kept: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}: {kept}")
         self.number = number
+
+
+def reason(error: OSError) -> str:
+    """What is wrong, without the file."""
+    return (error.strerror or str(error)).lower()

@@ -1,25 +1,30 @@
 """What a change retrains: nothing but what it touches, in a finished run and in a study that is half done."""
 
 import json
+import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.study import experiments, plan
+from lab.study.experiments import WITHOUT_RESULT
 from tests.conftest import Clone
 from tests.test_pipeline import settings
+from tests.test_study_run import RUN, write_study
 
 NADAM = "optimizers:\n  nadam:\n    class: NAdam\n    lr: 0.001\n"
 PROTOCOL = "protocols:\n  mine:\n    cold_start: 50\n"
 COMMENT = "\n# a change\n"
 
-# Files of which every byte may change: how a run starts, is planned, reported, measured, tested and described.
-OUTSIDE = [
-    *("lab/process", "lab/study", "bench", "tests", "docs", "studies"),
-    *("lab/verify.py", "lab/cycles.py", "lab/report/compare.py", "lab/report/page.py", "lab/report/statistics.py"),
-    *("README.md", "Makefile", "requirements-dev.txt", "pyproject.toml"),
-]
+# What is no dependency whichever the stage: how a run is started, planned, measured, tested and described.
+NEVER = (".ci/", ".github/", "bench/", "docs/", "lab/process/", "lab/study/", "studies/", "tests/")
+# Of every stage.
+ALWAYS = {"dvc.yaml", "dvc.lock", "params.yaml", "requirements.txt"}
+# Outputs that Git keeps.
+MADE = {"metrics/summary.json", "plots/curve.csv"}
 # What an arm with ResNet-18, SGD, random queries, digits and the demo's protocol does not use.
 UNUSED = {
     "lab/model/architectures/resnet34.py": COMMENT,
@@ -56,19 +61,19 @@ class Change:
     def __init__(self, clone: Clone) -> None:
         self.clone, self.before = clone, {}
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, content: bytes) -> None:
         path = self.clone.folder / name
         self.before.setdefault(path, path.read_bytes() if path.exists() else None)
-        path.write_text(text)
+        path.write_bytes(content)
 
     def append(self, name: str, text: str = COMMENT) -> None:
         path = self.clone.folder / name
-        self.write(name, (path.read_text() if path.exists() else "") + text)
+        self.write(name, (path.read_bytes() if path.exists() else b"") + text.encode())
 
     def replace(self, name: str, old: str, new: str) -> None:
-        text = (self.clone.folder / name).read_text()
+        text = self.clone.read(name)
         assert old in text
-        self.write(name, text.replace(old, new, 1))
+        self.write(name, text.replace(old, new, 1).encode())
 
     def undo(self) -> None:
         for path, content in self.before.items():
@@ -83,6 +88,109 @@ def change(clone: Clone):
     made.undo()
 
 
+def files_outside(clone: Clone, *without: str) -> list[str]:
+    """The files in Git that no stage depends on or makes, whichever file of a folder is chosen.
+
+    Args:
+        without: stages whose code counts as outside.
+    """
+    stages = yaml.safe_load(clone.read("dvc.yaml"))["stages"]
+    deps = {dep for name in stages.keys() - without for dep in stages[name].get("do", stages[name])["deps"]}
+    patterns = [re.sub(r"\$\{\w+\}", "*", dep) for dep in deps if dep.startswith(("stages/", "lab/"))]
+    inside = {*clone("git", "ls-files", *patterns).splitlines(), *ALWAYS, *MADE}
+    assert not [name for name in inside if name.startswith(NEVER)]
+    return [name for name in clone("git", "ls-files").splitlines() if name not in inside]
+
+
+@pytest.fixture(scope="module")
+def arm(clone: Clone) -> plan.Arm:
+    """An arm of a study that began at the clone's first commit."""
+    study = clone.folder / "studies/border/study.yaml"
+    study.parent.mkdir(exist_ok=True)
+    study.write_text(
+        "protocol: demo\ndataset: digits\nseeds: [0]\narms: {arch: [resnet18], optim: [sgd], strategy: [random]}\n"
+    )
+    (found,) = plan.read(study, (clone.folder / "params.yaml").read_text())
+    return found
+
+
+def is_same_after(clone: Clone, arm: plan.Arm, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a study goes on with its arm after what is changed now is committed."""
+    monkeypatch.chdir(clone.folder)
+    before = clone("git", "rev-parse", "HEAD").strip()
+    clone("git", "add", "--all")
+    clone("git", "commit", "--quiet", "--allow-empty", "-m", "a change")
+    after = clone("git", "rev-parse", "HEAD").strip()
+    clone("git", "reset", "--quiet", before)
+    return experiments.is_same(arm, before, after)
+
+
+def test_a_study_goes_on_after_changes_that_its_arms_do_not_use(
+    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in files_outside(clone, *WITHOUT_RESULT):
+        change.append(name)
+    for name, text in UNUSED.items():
+        change.append(name, text)
+    for old, new in UNUSED_PARAMS.values():
+        change.replace("params.yaml", old, new)
+    assert is_same_after(clone, arm, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("stages:", "# What a run does, in order.\nstages:"),
+        ("desc: Make metrics and curves", "desc: Gather metrics and curves"),
+        ("desc: Train on the labelled set", "desc: Learn from the labelled set"),
+        ("title: Accuracy vs. budget", "title: Accuracy and budget"),
+        ("title: Label efficiency", "title: Efficiency"),
+        ("cmd: exec python -m lab.process.launch plot", "cmd: python -m lab.process.launch plot"),
+        ("    - stages/check.py\n", "    - stages/check.py\n    - lab/errors.py\n"),
+    ],
+)
+def test_a_study_goes_on_after_changes_of_how_its_stages_are_described_and_shown(
+    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    change.replace("dvc.yaml", old, new)
+    assert is_same_after(clone, arm, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("cmd: exec python -m lab.process.launch cycle ${item[0]}", "cmd: python -m stages.cycle ${item[0]}"),
+        ("      - lab/measures/ranking.py\n", ""),
+        ("      - seed\n", ""),
+        ("      - data/labelled/${item[1]}.csv\n", "      - data/labelled/next.csv\n"),
+    ],
+)
+def test_a_study_notices_other_stages(
+    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    change.replace("dvc.yaml", old, new)
+    assert not is_same_after(clone, arm, monkeypatch)
+
+
+@pytest.mark.parametrize("name", [*USED, "requirements.txt", "lab/data/sets/digits.py"])
+def test_a_study_notices_what_its_arms_use(
+    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    change.append(name)
+    assert not is_same_after(clone, arm, monkeypatch)
+
+
+@pytest.mark.parametrize(("old", "new"), [("lr: 0.1", "lr: 0.2"), ("epochs: 60", "epochs: 61")])
+def test_a_study_notices_params_that_its_arms_read(
+    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    change.replace("params.yaml", old, new)
+    assert not is_same_after(clone, arm, monkeypatch)
+
+
+# From here on the clone has run.
+
+
 @pytest.fixture(scope="module")
 def finished(clone: Clone) -> Clone:
     clone("dvc", "exp", "run", "--quiet", *settings(2, strategy="random"))
@@ -93,17 +201,10 @@ def stale(clone: Clone) -> set[str]:
     return set(json.loads(clone("dvc", "status", "--json")))
 
 
-def files_outside(clone: Clone) -> list[str]:
-    listed = subprocess.check_output(["git", "ls-files", *OUTSIDE], cwd=clone.folder, text=True).splitlines()
-    return [name for name in listed if not name.endswith((".png", ".csv"))]
-
-
 @pytest.mark.pipeline
 def test_how_runs_are_started_planned_and_reported_retrains_nothing(finished: Clone, change: Change) -> None:
     assert stale(finished) == set()
-    files = files_outside(finished)
-    assert len(files) > 80
-    for name in files:
+    for name in files_outside(finished):
         change.append(name)
     assert stale(finished) == set()
 
@@ -132,55 +233,30 @@ def test_a_drawing_is_drawn_again_and_nothing_is_trained(finished: Clone, change
         change.undo()
 
 
-@pytest.fixture(scope="module")
-def arm(clone: Clone) -> plan.Arm:
-    """An arm of a study that began at the clone's first commit."""
-    study = clone.folder / "studies/border/study.yaml"
-    study.parent.mkdir(exist_ok=True)
-    study.write_text(
-        "protocol: demo\ndataset: digits\nseeds: [0]\narms: {arch: [resnet18], optim: [sgd], strategy: [random]}\n"
-    )
-    (found,) = plan.read(study, (clone.folder / "params.yaml").read_text())
-    return found
-
-
-def is_same_after(clone: Clone, arm: plan.Arm, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether a study goes on with its arm after what is changed now is committed."""
-    monkeypatch.chdir(clone.folder)
-    before = clone("git", "rev-parse", "HEAD").strip()
-    clone("git", "add", "--all")
-    clone("git", "commit", "--quiet", "--allow-empty", "-m", "a change")
-    after = clone("git", "rev-parse", "HEAD").strip()
-    clone("git", "reset", "--quiet", "--soft", before)
-    return experiments.is_same(arm, before, after)
-
-
-def test_a_study_goes_on_after_changes_that_its_arms_do_not_use(
-    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in files_outside(clone):
+@pytest.mark.pipeline
+def test_a_half_finished_study_goes_on_after_a_change_beside_it(tmp_path: Path) -> None:
+    clone = Clone(tmp_path)
+    write_study(clone, [0.1], epochs=5, count=2)
+    arm = clone.folder / ".dvc/tmp/study/toy/demo-resnet18-sgd-s3"
+    with subprocess.Popen(RUN, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (arm / "dvc.lock").exists() or "cycle@0" not in (arm / "dvc.lock").read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no cycle was finished"
+            time.sleep(0.02)
+        process.terminate()
+    begun = clone("git", "rev-parse", "HEAD").strip()
+    change = Change(clone)
+    for name in ("lab/process/check.py", "lab/study/plan.py", "lab/report/page.py", "stages/check.py", "README.md"):
         change.append(name)
-    for name, text in UNUSED.items():
-        change.append(name, text)
-    for old, new in UNUSED_PARAMS.values():
-        change.replace("params.yaml", old, new)
-    assert is_same_after(clone, arm, monkeypatch)
-
-
-@pytest.mark.parametrize("name", [*USED, "dvc.yaml", "requirements.txt", "lab/data/sets/digits.py"])
-def test_a_study_notices_what_its_arms_use(
-    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    change.append(name)
-    assert not is_same_after(clone, arm, monkeypatch)
-
-
-@pytest.mark.parametrize(("old", "new"), [("lr: 0.1", "lr: 0.2"), ("epochs: 60", "epochs: 61")])
-def test_a_study_notices_params_that_its_arms_read(
-    clone: Clone, arm: plan.Arm, change: Change, monkeypatch: pytest.MonkeyPatch, old: str, new: str
-) -> None:
-    change.replace("params.yaml", old, new)
-    assert not is_same_after(clone, arm, monkeypatch)
+    change.replace("dvc.yaml", "desc: Train on the labelled set", "desc: Learn from the labelled set")
+    clone("git", "commit", "--quiet", "--all", "-m", "a change")
+    printed = clone(*RUN)
+    assert f"at {begun[:9]}, 0 of them finished" in printed
+    assert "1 of 1 arms are finished" in printed
+    log = arm.with_suffix(".log").read_text()
+    assert "cycle 1: " in log
+    assert "cycle 0: " not in log, "it was finished"
 
 
 def test_the_shipped_file_tells_what_an_arm_uses() -> None:

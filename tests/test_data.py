@@ -38,8 +38,9 @@ def archive(path: Path, mode: str, files: dict[str, bytes]) -> Path:
 
 def test_a_source_that_is_not_there(source, tmp_path: Path) -> None:
     for path in ("relative/path", tmp_path / "nothing"):
-        with pytest.raises(BadInput, match=r"AL_LAB_CIFAR10 = .*must be the absolute path of an archive"):
+        with pytest.raises(BadInput, match=r"AL_LAB_CIFAR10 = .*name an archive .* by its absolute path"):
             source(path)
+    assert not (tmp_path / "raw").exists()
 
 
 def test_no_internet_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from lab.data.sets import cifar10
 from lab.errors import BadInput, Interrupted
 from lab.host import Host
 from lab.process import check, costs, ending, stage, variables
+from stages import download
 
 HISTORY = [{"cycle": 0, "labels": 10, "accuracy": 0.5}]
 
@@ -22,7 +24,7 @@ HISTORY = [{"cycle": 0, "labels": 10, "accuracy": 0.5}]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Runs a function as the stage of a name in an empty folder, with params that pass the check."""
     monkeypatch.chdir(tmp_path)
-    for name in (variables.SCRATCH, variables.CIFAR10, variables.WARM):
+    for name in (variables.SCRATCH, cifar10.VARIABLE, variables.WARM):
         monkeypatch.delenv(name, raising=False)
     for folder in ("metrics/history", "plots"):
         (tmp_path / folder).mkdir(parents=True)
@@ -88,14 +90,8 @@ def test_refused_params_run_nothing(
 
 
 @pytest.mark.parametrize(
-    ("name", "variable", "dataset", "is_refused"),
-    [
-        ("check", variables.SCRATCH, "digits", True),
-        ("plot", variables.WARM, "digits", True),
-        ("download", variables.CIFAR10, "cifar10", True),
-        ("download", variables.CIFAR10, "digits", False),
-        ("cycle", variables.CIFAR10, "cifar10", False),
-    ],
+    ("name", "variable", "is_refused"),
+    [("check", variables.SCRATCH, True), ("plot", variables.WARM, True), ("cycle", cifar10.VARIABLE, False)],
 )
 def test_a_variable_that_the_stage_needs_is_checked_before_its_work(
     run: Callable,
@@ -103,15 +99,24 @@ def test_a_variable_that_the_stage_needs_is_checked_before_its_work(
     capsys: pytest.CaptureFixture,
     name: str,
     variable: str,
-    dataset: str,
     is_refused: bool,
 ) -> None:
     monkeypatch.setenv(variable, "nonsense")
-    Path("params.yaml").write_text(f"dataset: {dataset}\n")
     worked = []
     assert run(lambda host, *_: worked.append(True), name, "0") == is_refused
     assert bool(worked) == (not is_refused)
     assert (f"error: {variable} = 'nonsense'" in capsys.readouterr().err) == is_refused
+
+
+@pytest.mark.parametrize(("dataset", "is_refused"), [("cifar10", True), ("digits", False)])
+def test_the_source_of_cifar10_is_checked_where_it_is_used(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, dataset: str, is_refused: bool
+) -> None:
+    monkeypatch.setenv(cifar10.VARIABLE, "nonsense")
+    Path("params.yaml").write_text(f"dataset: {dataset}\n")
+    assert run(download.main, "download") == is_refused
+    assert Path("data/raw").exists() == (not is_refused)
+    assert (f"error: {cifar10.VARIABLE} = 'nonsense'" in capsys.readouterr().err) == is_refused
 
 
 def test_costs_are_logged_and_the_checkpoint_goes_once_outputs_are_safe(

@@ -83,9 +83,9 @@ def test_a_measured_speed_is_that_of_training_and_of_scoring() -> None:
     ("changed", "warning"),
     [
         (
-            "M params.yaml\n?? lab/data/sets/leaves.py",
+            "M params.yaml\n?? lab/data/sets/digits.py",
             "warning: the estimate counts what is not committed, and a run would refuse: "
-            "params.yaml, lab/data/sets/leaves.py\n",
+            "params.yaml, lab/data/sets/digits.py\n",
         ),
         ("", ""),
     ],
@@ -94,7 +94,9 @@ def test_a_dry_run_names_what_is_not_committed(
     changed: str, warning: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(experiments, "git", lambda *arguments: changed)
+    git = experiments.git
+    status = lambda *arguments, **options: changed if arguments[0] == "status" else git(*arguments, **options)  # noqa: E731
+    monkeypatch.setattr(experiments, "git", status)
     monkeypatch.setattr(forecast, "show", lambda arms, jobs: print(f"{len(arms)} arms"))
     study._run(Namespace(study=Path("studies/digits/study.yaml"), slurm=None, dry_run=True, jobs=1))
     assert capsys.readouterr() == ("12 arms\n", warning)

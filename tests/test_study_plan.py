@@ -1,6 +1,8 @@
 """Study files: which arms they make, and which they refuse."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,11 +125,27 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
         ({"protocol": "demo", "seeds": [0, 0], "arms": {"optim": ["sgd"]}}, "2 arms have this name"),
         (
             {"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd", "adam"], "optimizers.adam.lr": [0.1, 0.2]}},
-            "arms.optimizers.adam.lr: several values, none of which this arm reads: its optim = 'sgd'",
+            "arms.optimizers.adam.lr: demo-resnet18-sgd-lr0.1-s0 and demo-resnet18-sgd-lr0.2-s0 are the same run",
         ),
         (
             {"protocol": "demo", "seeds": [0], "arms": {"protocols.paper.width": [8, 16]}},
-            "arms.protocols.paper.width: several values, none of which this arm reads: its protocol = 'demo'",
+            "arms.protocols.paper.width: demo-resnet18-sgd-width8-s0 and demo-resnet18-sgd-width16-s0 are the same run",
+        ),
+        (
+            {"protocol": "demo", "seeds": [0], "arms": {"protocols.demo.target_accuracy": [0.8, 0.9]}},
+            "arms.protocols.demo.target_accuracy: demo-resnet18-sgd-target_accuracy0.8-s0 and ",
+        ),
+        (
+            {
+                "protocol": "demo",
+                "seeds": [0],
+                "arms": {
+                    "strategy": ["random", "random_without_module"],
+                    "protocols.demo.loss_prediction.weight": [1.0, 0.5],
+                },
+            },
+            "arms.protocols.demo.loss_prediction.weight: demo-resnet18-sgd-random_without_module-weight1.0-s0 and "
+            "demo-resnet18-sgd-random_without_module-weight0.5-s0 are the same run",
         ),
     ],
 )
@@ -135,6 +153,22 @@ def test_refusals_name_arm_key_and_value(tmp_path: Path, study: dict, message: s
     with pytest.raises(BadInput, match="is refused, nothing was run") as refusal:
         arms_of(tmp_path, **study)
     assert message in str(refusal.value)
+
+
+def test_only_arms_that_repeat_another_are_refused(tmp_path: Path) -> None:
+    study = {"protocol": "demo", "seeds": [0]}
+    weights = {"protocols.demo.loss_prediction.weight": [1.0, 0.5]}
+    assert len(arms_of(tmp_path, **study, arms={"strategy": ["random", "loss_prediction"], **weights})) == 4
+    with pytest.raises(BadInput) as refusal:
+        arms_of(tmp_path, **study, arms={"strategy": ["random", "random_without_module"], **weights})
+    _, fault = str(refusal.value).splitlines()
+    assert "random_without_module-weight0.5" in fault
+
+
+def test_a_study_is_read_without_pytorch(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from lab.study import plan; "
+    code += "plan.read(Path('studies/cpu/study.yaml'), Path('params.yaml').read_text()); print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
 
 
 def test_numbers_are_read_as_in_params(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import sys
+from contextlib import chdir
 from io import StringIO
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pandas as pd
 import pytest
 import yaml
 
+from lab.study.run import arm
 from tests.conftest import Clone
 
 pytestmark = pytest.mark.pipeline
 GOOD = ["demo-resnet18-sgd-lr0.1-s3", "demo-resnet18-sgd-lr0.05-s3"]
 BAD = "demo-resnet18-sgd-lr1e+30-s3"
-RUN = [sys.executable, "-m", "lab.study", "run", "studies/toy/study.yaml", "--jobs", "2"]
-STATUS = [sys.executable, "-m", "lab.study", "status", "studies/toy/study.yaml"]
+STUDY = "studies/toy/study.yaml"
+RUN = [sys.executable, "-m", "lab.study", "run", STUDY, "--jobs", "2"]
+STATUS = [sys.executable, "-m", "lab.study", "status", STUDY]
 
 
 def write_study(clone: Clone, rates: list[float], epochs: int, count: int) -> None:
@@ -156,6 +159,29 @@ def test_an_experiment_of_that_name_with_other_params_is_not_taken_for_the_arm(s
     write_study(clone, [0.1, 0.05], epochs=4, count=1)
     assert f"the experiment {GOOD[1]} " in clone(*RUN, fails=True)
     file.write_text(before)
+
+
+def test_an_experiment_of_that_name_with_other_code_is_not_taken_for_the_arm(study: tuple[Clone, str]) -> None:
+    clone, _ = study
+    name, ref = GOOD[0], f"refs/exps/{head(clone)}/{GOOD[0]}"
+    begun, right = clone("git", "rev-parse", "HEAD", ref).split()
+    clone("git", "checkout", "--quiet", "-B", "other", right)
+    (clone.folder / "lab/seeds.py").write_text(clone.read("lab/seeds.py") + "# other code\n")
+    clone("git", "commit", "--quiet", "--all", "-m", "other code")
+    clone("git", "update-ref", ref, "HEAD")
+    clone("git", "checkout", "--quiet", "-")
+    folder = clone.folder / ".dvc/tmp/study/toy"
+    run_arm = [sys.executable, "-m", "lab.study.run.arm", STUDY, name, "--revision", begun, "--folder", str(folder)]
+    for command in (RUN, run_arm):
+        assert f"the experiment {name} (from {begun[:9]}) has other params or other code" in clone(*command, fails=True)
+    # Nor where an earlier attempt left it, in the arm's own clone.
+    clone("git", "update-ref", "-d", ref)
+    with chdir(clone.folder):
+        arm.clone(clone.folder, begun, folder / name)
+    clone("git", "-C", str(folder / name), "update-ref", ref, "origin/other")
+    clone("git", "branch", "--quiet", "-D", "other")
+    clone(*run_arm)
+    assert clone("git", "diff", "--name-only", right, ref, "--", "lab", "stages", "params.yaml") == ""
 
 
 def test_two_runs_of_a_study_at_once_are_one(study: tuple[Clone, str]) -> None:

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import io
 import json
-import platform
 from hashlib import md5
 from pathlib import Path
 
@@ -24,7 +23,6 @@ COLUMNS = (
     "compile_seconds",
     "images_per_second",
     "peak_memory_mb",
-    "host",
 )
 
 
@@ -36,7 +34,6 @@ def append(cycle: int, costs: dict[str, float]) -> None:
         "cycle": cycle,
         "labels": json.loads(history)[-1]["labels"],
         **costs,
-        "host": platform.node(),
     }
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

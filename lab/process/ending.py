@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import params
-from lab.errors import BadInput, Diverged, Interrupted
+from lab.errors import BadInput, Diverged, Interrupted, reason
 
 # Where the stages write what DVC then copies into its cache.
 OUTPUTS = ("data", "metrics", "plots")
@@ -64,10 +64,23 @@ def _explanation(error: Exception, cycle: str | None) -> str | None:
     if isinstance(error, BadInput):
         return str(error)
     if isinstance(error, Diverged):
-        return f"training diverged: {error}{_learning_rate(cycle)}"
+        return f"training diverged: {error}" + _of_cycle(
+            cycle,
+            " of cycle {cycle}, with optim = {optim!r} and optimizers.{optim}.lr = {optimizer.lr}; "
+            "choose a smaller learning rate (finished cycles are kept)",
+            optim="optim",
+            optimizer="optimizers.{optim}",
+        )
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_lack_of_memory(error)):
         first_line = str(error).partition("\n")[0]
-        return f"out of memory{_batch_size(cycle)}" + (f" ({first_line})" if first_line else "")
+        advice = _of_cycle(
+            cycle,
+            " in cycle {cycle}, with protocols.{protocol}.training.batch_size = {training.batch_size}: choose "
+            "a smaller batch_size or width, or a device with more memory; finished cycles are kept",
+            protocol="protocol",
+            training="protocols.{protocol}.training",
+        )
+        return "out of memory" + advice + (f" ({first_line})" if first_line else "")
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -80,32 +93,16 @@ def _explanation(error: Exception, cycle: str | None) -> str | None:
 
 def describe(error: OSError) -> str:
     """The file and what is wrong with it, or what is known of that."""
-    reason = (error.strerror or str(error)).lower()
-    return reason if error.filename is None else f"{error.filename}: {reason}"
+    return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
 
 
 def _is_lack_of_memory(error: RuntimeError) -> bool:
     return any(text in str(error) for text in LACK_OF_MEMORY)
 
 
-def _learning_rate(cycle: str | None) -> str:
-    if cycle is None:
-        return ""
-    found = params.load(optim="optim", optimizer="optimizers.{optim}")
-    return (
-        f" of cycle {cycle}, with optim = {found.optim!r} and optimizers.{found.optim}.lr = {found.optimizer.lr}; "
-        "choose a smaller learning rate (finished cycles are kept)"
-    )
-
-
-def _batch_size(cycle: str | None) -> str:
-    if cycle is None:
-        return ""
-    found = params.load(protocol="protocol", training="protocols.{protocol}.training")
-    return (
-        f" in cycle {cycle}, with protocols.{found.protocol}.training.batch_size = {found.training.batch_size}: choose "
-        "a smaller batch_size or width, or a device with more memory; finished cycles are kept"
-    )
+def _of_cycle(cycle: str | None, text: str, **keys: str) -> str:
+    """The text with the number of the cycle and its params, as ``params.load`` names them; nothing without a cycle."""
+    return "" if cycle is None else text.format(cycle=cycle, **vars(params.load(**keys)))
 
 
 def refuse_a_full_cache(started: float) -> None:

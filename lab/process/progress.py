@@ -11,13 +11,7 @@ SECONDS_BETWEEN_LINES = 20
 
 
 class Progress(host.Progress):
-    """Counts finished work and shows it, with figures beside it and the time left.
-
-    Args:
-        title: the work.
-        total: its amount.
-        unit: what is counted, in the plural.
-    """
+    """Counts finished work and shows it, with figures beside it and the time left."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         super().__init__(total)

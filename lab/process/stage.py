@@ -8,7 +8,6 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
-from lab import params
 from lab.host import Host
 from lab.process import check, costs, ending, memory, variables
 from lab.process.interruption import Interruption
@@ -22,10 +21,7 @@ SUMMARY, CURVE = Path("metrics/summary.json"), Path("plots/curve.csv")
 class StageHost(Host):
     """Shows progress, keeps signals until the stage asks, and collects what is to be done after it.
 
-    Attributes:
-        scratch: the folder for checkpoints.
-        begin: called when the stage begins its work, after all that it refuses.
-        costs: what the stage recorded.
+    begin: called when the stage begins its work, after all that it refuses.
     """
 
     def __init__(self, scratch: Path, begin: Callable[[], None] = lambda: None) -> None:
@@ -87,8 +83,6 @@ def run(stage: str, *arguments: str) -> int:
 
 def _work(stage: str, *arguments: str) -> None:
     variables.check_warm()
-    if stage == "download" and params.load(dataset="dataset").dataset == "cifar10":
-        variables.check_cifar10()
     host = StageHost(variables.scratch_folder(), *([_forget_an_earlier_run] if stage == "cycle" else []))
     started = time.time()
     importlib.import_module(f"stages.{stage}").main(host, *arguments)

@@ -4,9 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from lab.errors import BadInput
+from lab.errors import BadInput, reason
 
-SCRATCH, CIFAR10, WARM = "AL_LAB_SCRATCH", "AL_LAB_CIFAR10", "AL_LAB_WARM"
+SCRATCH, WARM = "AL_LAB_SCRATCH", "AL_LAB_WARM"
 
 
 def check_warm() -> None:
@@ -18,34 +18,6 @@ def check_warm() -> None:
     value = os.environ.get(WARM, "on")
     if value not in ("on", "off"):
         raise BadInput(f"{WARM} = {value!r}: choose from on, off")
-
-
-def check_cifar10() -> None:
-    """Check AL_LAB_CIFAR10, which names CIFAR-10 where it is not to be downloaded.
-
-    Raises:
-        BadInput: it names nothing that can be read.
-    """
-    value = os.environ.get(CIFAR10)
-    if not value:
-        return
-    source, reason = Path(value), ""
-    try:
-        if not source.is_absolute():
-            reason = "not an absolute path"
-        elif source.is_dir():
-            os.listdir(source)
-        elif source.is_file():
-            source.open("rb").close()
-        else:
-            reason = "no such file or folder"
-    except OSError as error:
-        reason = f"cannot be read, {_reason(error)}"
-    if reason:
-        raise BadInput(
-            f"{CIFAR10} = {value!r}: {reason}; name an archive (cifar-10-python.tar.gz) or the folder "
-            "cifar-10-batches-py by its absolute path, or unset the variable to download it"
-        )
 
 
 def scratch_folder() -> Path:
@@ -64,10 +36,10 @@ def scratch_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        reason = "not a folder" if os.path.isfile(folder) else _reason(error)
+        why = "not a folder" if os.path.isfile(folder) else reason(error)
         which = f"{SCRATCH} = {value!r}" if value else f"{folder}"
         raise BadInput(
-            f"{which}: checkpoints cannot be written there, {reason}; name a folder that can be written to in {SCRATCH}"
+            f"{which}: checkpoints cannot be written there, {why}; name a folder that can be written to in {SCRATCH}"
         ) from error
     return folder
 
@@ -76,7 +48,3 @@ def _project() -> Path:
     here = Path.cwd()
     temporary = Path(".dvc/tmp/exps")
     return next((parent for parent in here.parents if here.is_relative_to(parent / temporary)), here)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

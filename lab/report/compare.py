@@ -37,8 +37,8 @@ def main() -> None:
     print(f"\nTest accuracy by labelled images\n\n{_table(curves, references)}")
     # dtype=object: counts stay whole numbers beside shares
     summaries = {name: pd.Series(json.loads(_read("metrics/summary.json", name)), dtype=object) for name in names}
-    print("\nSummary, after the last cycle\n")
-    print(pd.DataFrame(summaries).rename(index=lambda name: name.replace("_", " ")).map(_round).to_string())
+    summary = pd.DataFrame(summaries).rename(index=lambda name: name.replace("_", " "))
+    print(f"\nSummary, after the last cycle\n\n{summary.to_string(float_format='{:.4g}'.format)}")
     print("", *seen(curves, references, [params["dataset"] for params in chosen.values()]), sep="\n")
     for line in differing_environments(curves):
         print(f"warning: {line}")
@@ -142,10 +142,6 @@ def _read(path: str, revision: str) -> bytes:
         return dvc.api.read(path, rev=revision, mode="rb")
     except (DvcException, SCMError, OSError) as error:
         raise BadInput(f"{path} of {revision} cannot be read: {error}") from error
-
-
-def _round(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 
 if __name__ == "__main__":

@@ -11,53 +11,18 @@ import vl_convert
 
 from lab.report import style
 
-# A run has the colour of the optimizer in its name; runs with the same one differ in their dashes.
-SCRIPT = """
-const OPTIMIZERS = COLOURS, OTHERS = MORE, DASHES = [[1, 0], [6, 3], [2, 2]];
-window.vegaEmbed = (target, plot) => {
-  const color = (plot.encoding || {}).color;
-  if (color && color.scale) {
-    const runs = color.scale.domain, others = OTHERS.slice();
-    const names = runs.map(run => run.toLowerCase().split(/[^a-z0-9]+/).find(word => word in OPTIMIZERS));
-    const dashes = names.map((name, at) => DASHES[
-      name ? names.slice(0, at).filter(other => other === name).length % DASHES.length : 0]);
-    color.scale.range = names.map((name, at) => OPTIMIZERS[name] || others.shift() || color.scale.range[at]);
-    color.title = "run";
-    plot.encoding.strokeDash = {field: color.field, title: "run", scale: {domain: runs, range: dashes}};
-    Object.assign(plot, {width: 560, height: 360});
-  }
-  return vegaEmbed(target, plot);
-};
-"""
-
-# DVC puts its plots in place of {plot_divs}; its {scripts} would load Vega from the internet.
-PAGE = """<!DOCTYPE html>
-<html>
-<head>
-<meta charset="utf-8">
-<title>Active learning, compared</title>
-<style>
-body { font-family: sans-serif; margin: 2em; }
-</style>
-<script>
-SCRIPT
-</script>
-</head>
-<body>
-<h1>Active learning, compared</h1>
-{plot_divs}
-</body>
-</html>
-"""
+SOURCE = Path(__file__)
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="where to write the page")
     file = parser.parse_args().file
-    colours, more = json.dumps(style.OPTIMIZERS), json.dumps(style.OTHERS)
-    script = vl_convert.javascript_bundle(SCRIPT.replace("COLOURS", colours).replace("MORE", more))
-    file.write_text(PAGE.replace("SCRIPT", script.replace("</script", "<\\/script")))
+    script = SOURCE.with_suffix(".js").read_text()
+    script = script.replace("COLOURS", json.dumps(style.OPTIMIZERS)).replace("MORE", json.dumps(style.OTHERS))
+    script = vl_convert.javascript_bundle(script).replace("</script", "<\\/script")
+    # DVC puts its plots in place of {plot_divs}; its {scripts} would load Vega from the internet.
+    file.write_text(SOURCE.with_suffix(".html").read_text().replace("SCRIPT", script))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
     arms = _arms(study)
     settings = cluster.read(arguments.slurm) if arguments.slurm else None
     if arguments.dry_run:
-        _warn_of_changes()
+        _warn_of_changes(arms)
         if settings:
             _print_job(study, arms, settings)
         else:
@@ -139,10 +139,9 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
             return local.run(study, waiting, revision, jobs, Display(study, waiting, operations).show)
 
 
-def _warn_of_changes() -> None:
+def _warn_of_changes(arms: list[plan.Arm]) -> None:
     """Warn of what is not committed, which the estimate counts and a run refuses."""
-    changed = experiments.git("status", "--porcelain", "--", *experiments.COMMITTED).splitlines()
-    if files := ", ".join(line.split(maxsplit=1)[1] for line in changed):
+    if files := experiments.uncommitted(arms):
         print(
             f"warning: the estimate counts what is not committed, and a run would refuse: {files}",
             file=sys.stderr,

@@ -25,7 +25,7 @@ class Arm(NamedTuple):
     def replaying(self, replay: dict[str, object]) -> "Arm":
         """This arm with the settings of ``lab.study.experiments.replay_of``, which replay the arm that it names."""
         settings = self.settings | {f"replay.{key}": value for key, value in replay.items()}
-        return self._replace(settings=settings, params=with_settings(self.params, settings))
+        return self._replace(settings=settings, params=with_settings(self.params, settings), chosen_by=None)
 
     @property
     def options(self) -> list[str]:

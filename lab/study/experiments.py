@@ -5,25 +5,19 @@ import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
 from lab.data import labelled
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
-from lab.process.check import BLOCKS, FILES
-from lab.study.arms import Arm, get, with_settings
+from lab.study.arms import Arm, with_settings
+from lab.study.plan import read_by
 
-# What an arm's result can depend on, beside the params and the files that it chooses.
-SOURCES = (
-    "dvc.yaml",
-    "requirements.txt",
-    "stages",
-    "lab",
-    # How a run is started, planned and reported changes nothing that it computes.
-    *(f":(exclude)lab/{name}" for name in ("process", "study", "report", "verify.py", "cycles.py")),
-)
-# What a clone of a commit would lack.
-COMMITTED = (*SOURCES, "params.yaml")
+# Stages that compute no result: they refuse, keep a network, draw.
+WITHOUT_RESULT = ("check", "network", "plot")
+# What dvc.yaml says of a stage that changes no result: how it is described and shown. A `foreach` has it under `do`.
+SHOWN = {"do", "desc", "metrics", "plots"}
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
@@ -55,7 +49,7 @@ def experiments_of(arms: list[Arm]) -> list[Experiment]:
     """The experiments of these arms, whichever revision they began from.
 
     Raises:
-        BadInput: an experiment has an arm's name and other params.
+        BadInput: an experiment has an arm's name, and other params or other code than the arm has where it began.
     """
     by_name = {arm.name: arm for arm in arms}
     found = []
@@ -64,10 +58,10 @@ def experiments_of(arms: list[Arm]) -> list[Experiment]:
         *_, head, rest, name = ref.split("/")
         if name not in by_name or len(head) != 2:
             continue
-        if not has_settings(commit, by_name[name]):
+        if not is_run_of(by_name[name], commit, head + rest):
             raise BadInput(
-                f"the experiment {name} (from {head}{rest[:7]}) has other params than this study's arm of that name: "
-                f"rename it (dvc exp rename {name} NEW) or remove it (dvc exp remove {name})"
+                f"the experiment {name} (from {head}{rest[:7]}) has other params or other code than this study's arm "
+                f"of that name: rename it (dvc exp rename {name} NEW) or remove it (dvc exp remove {name})"
             )
         found.append(Experiment(by_name[name], head + rest, commit))
     return found
@@ -86,7 +80,7 @@ def finished(arms: list[Arm], revision: str) -> dict[str, str]:
         name: commit
         for name, commit in valid.items()
         if name not in sources
-        or (sources[name] in valid and _params_of(commit)["replay"] == replay_of(valid[sources[name]]))
+        or (sources[name] in valid and _params_of(commit, None)["replay"] == replay_of(valid[sources[name]]))
     }
 
 
@@ -96,7 +90,7 @@ def replay_of(commit: str) -> dict[str, Any]:
     Raises:
         BadInput: the commit has no finished run.
     """
-    params = _params_of(commit)
+    params = _params_of(commit, None)
     stages = parse(git("show", f"{commit}:dvc.lock") or "{}", f"dvc.lock of {commit}").get("stages", {})
     hashes = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
     paths = [labelled.path_of(cycle).as_posix() for cycle in range(len(params["cycles"]) + 1)]
@@ -107,44 +101,66 @@ def replay_of(commit: str) -> dict[str, Any]:
     return {"dataset": params["dataset"], "strategy": strategy, "sets": [hashes[path] for path in paths]}
 
 
-def has_settings(commit: str, arm: Arm, folder: Path | None = None) -> bool:
-    """Whether a commit has the settings of an arm; what the arm leaves as it was, its revision decides."""
-    params = _params_of(commit, folder)
-    return all(get(params, key) == value for key, value in arm.settings.items())
+def is_run_of(arm: Arm, commit: str, revision: str, folder: Path | None = None) -> bool:
+    """Whether an experiment is a run of an arm at a revision: it has the arm's settings, and all else as it is there.
+
+    Args:
+        commit: the experiment's own.
+        folder: the repository or clone that has both, where it is not the current folder.
+    """
+    return _is_same(arm, _basis({}, commit, folder), _basis(arm.settings, revision, folder))
 
 
 def is_same(arm: Arm, revision: str, other: str) -> bool:
-    """Whether an arm computes the same at two revisions: the params that it reads and the code that it runs."""
-    if revision == other:
-        return True
-    chosen = {f"lab/{folder}/{arm.params[key]}.py" for key, folder in FILES.items()}
-    folders = tuple(f"lab/{folder}/" for folder in FILES.values())
-    changed = [file for file in _changed(revision, other) if not file.startswith(folders) or file in chosen]
-    return not changed and _read_by(arm, revision) == _read_by(arm, other)
+    """Whether an arm computes the same at two revisions: by its stages, their code, and the params that it reads."""
+    return revision == other or _is_same(arm, _basis(arm.settings, revision), _basis(arm.settings, other))
+
+
+def _is_same(arm: Arm, basis: dict[str, dict], other: dict[str, dict]) -> bool:
+    if arm.chosen_by:  # what it replays is known once that arm is finished
+        del basis["params"]["replay"], other["params"]["replay"]
+    return basis == other
+
+
+def _basis(settings: dict[str, object], revision: str, folder: Path | None = None) -> dict[str, dict]:
+    """What a result depends on: stages, params, and files of code with their hashes. Data follows from these."""
+    params, stages = with_settings(_params_of(revision, folder), settings), _stages_of(revision, folder)
+    hashes = _hashes_of(revision, folder)
+    deps = [dep for stage in stages.values() for dep in stage.get("deps", [])]
+    files = {"requirements.txt", *(Template(dep).safe_substitute(params) for dep in deps)}
+    return {"stages": stages, "params": read_by(params), "files": {file: hashes.get(file) for file in files}}
 
 
 @cache
-def _changed(revision: str, other: str) -> list[str]:
-    return git("diff", "--name-only", revision, other, "--", *SOURCES).splitlines()
-
-
-@cache
-def _params_of(commit: str, folder: Path | None = None) -> dict:
+def _params_of(commit: str, folder: Path | None) -> dict:
     return parse(git("show", f"{commit}:{PARAMS_FILE}", folder=folder))
 
 
-def _read_by(arm: Arm, revision: str) -> dict:
-    """The params that an arm reads, as they are at a revision where the arm does not set them."""
-    values = with_settings(_params_of(revision), arm.settings)
-    if arm.chosen_by:  # known once that arm is finished
-        del values["replay"]
-    blocks = {block: values[block].get(values[key]) for key, block in BLOCKS.items()}
-    return {key: value for key, value in values.items() if key not in blocks} | blocks
+@cache
+def _hashes_of(commit: str, folder: Path | None) -> dict[str, str]:
+    """The hashes of a commit's files and folders."""
+    lines = git("ls-tree", "-r", "-t", "--full-tree", commit, folder=folder).splitlines()
+    return {path: entry.split()[2] for entry, path in (line.split("\t") for line in lines)}
+
+
+@cache
+def _stages_of(commit: str, folder: Path | None) -> dict:
+    """The stages of dvc.yaml that compute a result, without what shows it."""
+    stages = parse(git("show", f"{commit}:dvc.yaml", folder=folder), "dvc.yaml")["stages"]
+    flat = {name: stage | stage.get("do", {}) for name, stage in stages.items() if name not in WITHOUT_RESULT}
+    return {name: {key: stage[key] for key in stage.keys() - SHOWN} for name, stage in flat.items()}
 
 
 def newest(revisions: Iterable[str]) -> str:
     """The revision with the latest commit."""
     return git("rev-list", "--no-walk=sorted", *revisions).splitlines()[0]
+
+
+def uncommitted(arms: list[Arm]) -> str:
+    """The files that arms depend on and whose changes are not committed: no clone would see them."""
+    sources = {"dvc.yaml", "params.yaml"}.union(*(_basis(arm.settings, "HEAD")["files"] for arm in arms))
+    changed = git("status", "--porcelain", "--", *sources)
+    return ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
 
 
 def revision_to_run(arms: list[Arm], begun: str | None) -> str:
@@ -157,10 +173,9 @@ def revision_to_run(arms: list[Arm], begun: str | None) -> str:
         BadInput: sources have changes that are not committed, which no clone would see; or finished arms began from
             other sources.
     """
-    if changed := git("status", "--porcelain", "--", *COMMITTED):
-        files = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines())
-        raise BadInput(f"arms run in clones, which lack what is not committed: {files}; commit first")
     head = git("rev-parse", "HEAD")
+    if files := uncommitted(arms):
+        raise BadInput(f"arms run in clones, which lack what is not committed: {files}; commit first")
     found = experiments_of(arms)
     valid = {item.arm.name for item in found if is_same(item.arm, item.commit, head)}
     if stale := [item for item in found if item.arm.name not in valid]:

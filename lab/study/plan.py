@@ -14,6 +14,7 @@ Every key of params.yaml can be varied under ``arms``, dotted where it lies in a
 import json
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,8 +42,6 @@ NOT_IN_ARMS = {
 }
 # What is added to the seed of an arm that replays itself under another one.
 ANOTHER_SEED = 1_000_000
-# Blocks of which an arm reads the one that it chooses.
-CHOSEN = {block: key for key, block in check.BLOCKS.items()}
 
 
 _Grid = Annotated[dict[str, Annotated[list, Field(min_length=1)]], Field(min_length=1)]
@@ -78,7 +77,7 @@ def read(path: Path, params_text: str) -> list[Arm]:
     base = params.parse(params_text)
     try:
         if "grid" in (values := params.read(path)):
-            return _without_faults(path, search.arms_of(values, base), [], has_optimizers=True)
+            return _without_faults(path, search.arms_of(values, base), has_optimizers=True)
         study = validate(_StudyFile, values)
         keys = {key for grid in study.grids for key in grid}
         if reserved := [key for key in NOT_IN_ARMS if key in keys]:
@@ -93,18 +92,23 @@ def read(path: Path, params_text: str) -> list[Arm]:
         found = [_arm(path, study, values, seed, base) for values in chosen]
         # Those that are replayed come first, and those that replay them directly behind.
         arms += [*found, *_crossed(study, chosen, found)]
-    swept = [key for key in keys if study.is_varied(key)]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
-    return _without_faults(path, arms, swept, any(key.startswith("optimizers.") for key in keys))
+    return _without_faults(path, arms, any(key.startswith("optimizers.") for key in keys))
 
 
-def _without_faults(path: Path, arms: list[Arm], swept: list[str], has_optimizers: bool) -> list[Arm]:
-    faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, swept, has_optimizers)]
+def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool) -> list[Arm]:
+    faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, has_optimizers)]
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
-    if faults:
+    if faults := faults or list(_repeated(arms)):
         raise _refusal(path, dict.fromkeys(faults))
     return arms
+
+
+def read_by(params: dict) -> dict:
+    """What an arm with these params can depend on: of blocks to choose from, the chosen one alone."""
+    blocks = {block: params.get(block, {}).get(params.get(key)) for key, block in check.BLOCKS.items()}
+    return {key: value for key, value in params.items() if key not in blocks} | blocks
 
 
 def _refusal(path: Path, faults) -> BadInput:
@@ -157,25 +161,42 @@ def _crossed(study: _StudyFile, chosen: list[dict], arms: list[Arm]) -> Iterator
         # Stands for the labelled sets of an arm that may not be finished.
         sets = ["0" * 32] * (len(arm.params["cycles"]) + 1)
         replay = {"dataset": study.dataset, "strategy": source.params["strategy"], "sets": sets}
-        crossed = arm._replace(settings=settings, chosen_by=source.name)
-        crossed = crossed._replace(params=crossed.replaying(replay).params)
-        yield crossed._replace(
-            name=arm.name.replace(arm.group, f"{arm.group}-chosen_by_{by}"), group=f"{arm.group}-chosen_by_{by}"
+        group = f"{arm.group}-chosen_by_{by}"
+        yield arm._replace(
+            name=arm.name.replace(arm.group, group),
+            group=group,
+            settings=settings,
+            params=arm._replace(settings=settings).replaying(replay).params,
+            chosen_by=source.name,
         )
 
 
-def _faults(arm: Arm, swept: list[str], has_optimizers: bool) -> list[str]:
-    faults = []
-    for key in swept:
-        block, _, rest = key.partition(".")
-        chosen = arm.params.get(CHOSEN.get(block))
-        if chosen is not None and rest.partition(".")[0] != chosen:
-            faults.append(f"arms.{key}: several values, none of which this arm reads: its {CHOSEN[block]} = {chosen!r}")
+def _faults(arm: Arm, has_optimizers: bool) -> list[str]:
     try:
         check.check(arm.params, optimizers=has_optimizers)
     except ValueError as error:
-        faults += str(error).splitlines()
-    return faults
+        return str(error).splitlines()
+    return []
+
+
+def _repeated(arms: list[Arm]) -> Iterator[str]:
+    """Arms that would compute what another one does: they differ in nothing that changes it."""
+    seen: dict[str, Arm] = {}
+    for arm in arms:
+        first = seen.setdefault(json.dumps([_computed_from(arm), arm.chosen_by], default=str), arm)
+        for key in (key for key, value in arm.settings.items() if first.settings.get(key) != value):
+            yield f"arms.{key}: {first.name} and {arm.name} are the same run, since it changes nothing in them"
+
+
+def _computed_from(arm: Arm) -> dict:
+    """The params that change what an arm computes."""
+    found = deepcopy(read_by(arm.params))
+    del found["protocols"]["target_accuracy"]
+    # Loading a strategy imports PyTorch.
+    sets_module = any(".loss_prediction" in key for key in arm.settings)
+    if sets_module and not choices.load(check.FILES["strategy"], arm.params["strategy"]).TRAINS_MODULE:
+        del found["protocols"]["loss_prediction"]
+    return found
 
 
 def _plain(text: str) -> str:

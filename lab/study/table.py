@@ -83,7 +83,7 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
     hashes = _hashes(git("show", f"{commit}:dvc.lock"))
     # A cycle that was restored and not computed cost nothing, and has no row.
     costs = pd.read_csv(StringIO(git("show", f"{commit}:{LOG}")))
-    costs = costs.drop_duplicates("history", keep="last").drop(columns=["cycle", "labels", "host"])
+    costs = costs.drop_duplicates("history", keep="last").drop(columns=["cycle", "labels"])
     chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "dataset")}
     return (
         curve.assign(history=[hashes.get(str(history.path_of(cycle + 1))) for cycle in curve["cycle"]])

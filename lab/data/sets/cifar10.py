@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from gzip import BadGzipFile
 from lzma import LZMAError
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from lab.data.dataset import Dataset, Split
 from lab.data.files import replaced
-from lab.errors import BadInput
+from lab.errors import BadInput, reason
 from lab.host import Host
 
 TRAINING_IMAGES = 50_000
@@ -36,18 +37,24 @@ def fetch(raw: Path, host: Host) -> None:
     Raises:
         BadInput: the source is absent, out of reach, broken, or holds other bytes than the official files.
     """
+    named = named_source()
     # Imported here: loading torchvision takes seconds, and the other data sets do without it.
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 
     checksums = dict(CIFAR10.train_list + CIFAR10.test_list)
     checksums[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
-    source = _named_source() or _download()
+    source = named or _download()
     folder = raw / CIFAR10.base_folder
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         bar = host.progress("CIFAR-10", len(checksums), "files")
-        for name in _copy(source, set(checksums), folder):
+        # Only these names are written: an archive from elsewhere cannot write outside the folder.
+        for name, content in _files(source, folder.name):
+            with content:
+                if name not in checksums:
+                    continue
+                with replaced(folder / name) as file:
+                    shutil.copyfileobj(content, file)
             bar.update()
             if not check_integrity(folder / name, checksums.pop(name)):
                 raise BadInput(f"{source}: {name} is not the official file, its MD5 differs")
@@ -69,15 +76,31 @@ def read(raw: Path) -> Dataset:
     )
 
 
-def _named_source() -> Path | None:
-    named = os.environ.get(VARIABLE)
-    if not named:
+def named_source() -> Path | None:
+    """The archive or folder that AL_LAB_CIFAR10 names; None where it is to be downloaded.
+
+    Raises:
+        BadInput: it names nothing that can be read.
+    """
+    value = os.environ.get(VARIABLE)
+    if not value:
         return None
-    source = Path(named)
-    if not source.is_absolute() or not source.exists():
+    source, fault = Path(value), ""
+    try:
+        if not source.is_absolute():
+            fault = "not an absolute path"
+        elif source.is_dir():
+            os.listdir(source)
+        elif source.is_file():
+            source.open("rb").close()
+        else:
+            fault = "no such file or folder"
+    except OSError as error:
+        fault = f"cannot be read, {reason(error)}"
+    if fault:
         raise BadInput(
-            f"{VARIABLE} = {named!r}: must be the absolute path of an archive (cifar-10-python.tar.gz) "
-            "or of the folder cifar-10-batches-py"
+            f"{VARIABLE} = {value!r}: {fault}; name an archive (cifar-10-python.tar.gz) or the folder "
+            "cifar-10-batches-py by its absolute path, or unset the variable to download it"
         )
     return source
 
@@ -98,25 +121,15 @@ def _download() -> Path:
     return ARCHIVE_FOLDER / CIFAR10.filename
 
 
-def _copy(source: Path, names: set[str], target: Path) -> Iterator[str]:
-    """Copy the named files out of an archive or a folder, and yield each name once it is there.
-
-    Only the names asked for are written, wherever in an archive they lie: an archive from elsewhere
-    cannot write outside ``target``.
-    """
+def _files(source: Path, folder: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of each file of an archive or a folder, which may hold them in ``folder``."""
     if source.is_dir():
-        nested = source / target.name
-        folder = nested if nested.is_dir() else source
-        for name in sorted(names):
-            if (folder / name).is_file():
-                with open(folder / name, "rb") as file, replaced(target / name) as out:
-                    shutil.copyfileobj(file, out)
-                yield name
+        nested = source / folder
+        for file in (nested if nested.is_dir() else source).iterdir():
+            if file.is_file():
+                yield file.name, file.open("rb")
         return
     with tarfile.open(source) as archive:
         for member in archive:
-            name = Path(member.name).name
-            if member.isfile() and name in names and (content := archive.extractfile(member)):
-                with replaced(target / name) as out:
-                    shutil.copyfileobj(content, out)
-                yield name
+            if member.isfile() and (content := archive.extractfile(member)):
+                yield Path(member.name).name, content

@@ -21,7 +21,7 @@ from lab.params import PARAMS_FILE
 from lab.process import ending
 from lab.process.workspace import die_with_parent
 from lab.study import experiments, plan
-from lab.study.experiments import git, has_settings, identity, reference
+from lab.study.experiments import finished, git, identity, is_run_of, reference
 from lab.study.run import folders
 
 
@@ -79,8 +79,7 @@ def run(arm: plan.Arm, first: str, revision: str, folder: Path, is_prefix: bool 
 
 
 def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_prefix: bool, lock: int) -> None:
-    ref = reference(arm.name, revision)
-    if git("for-each-ref", ref):
+    if arm.name in finished([arm], revision):
         return
     has_remote = clone(repository, revision, tree)
     steps = Steps(tree, lock)
@@ -89,7 +88,9 @@ def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_pre
     if is_prefix:
         steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
         return
-    if git("for-each-ref", ref, folder=tree) and has_settings(ref, arm, tree):
+    ref = reference(arm.name, revision)
+    earlier = git("for-each-ref", ref, "--format=%(objectname)", folder=tree)
+    if earlier and is_run_of(arm, earlier, revision, tree):
         steps("dvc", "exp", "apply", "--quiet", arm.name)
     else:
         git("update-ref", "-d", ref, folder=tree)

@@ -1,0 +1,133 @@
+"""Crossed arms: each trains on what another acquired, waits for it, and counts only while that is so."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from lab.errors import BadInput
+from lab.study import plan
+from tests.conftest import ROOT, Clone
+
+PARAMS = (ROOT / "params.yaml").read_text()
+STUDY = "studies/small/study.yaml"
+COMMAND = [sys.executable, "-m", "lab.study"]
+
+
+def arms_of(folder: Path, **study: object) -> dict[str, plan.Arm]:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"protocol": "demo", "dataset": "digits", "seeds": [7], **study}, sort_keys=False))
+    return {arm.name: arm for arm in plan.read(path, PARAMS)}
+
+
+def sources(arms: dict[str, plan.Arm]) -> dict[str, str | None]:
+    return {name.removeprefix("demo-resnet18-"): arm.chosen_by for name, arm in arms.items() if arm.chosen_by}
+
+
+def test_every_ordered_pair_of_optimizers_is_an_arm(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, crossed=["optim"], arms={"optim": ["sgd", "adam", "adamw"]})
+    assert len(arms) == 3 + 6
+    arm = arms["demo-resnet18-adam-chosen_by_sgd-s7"]
+    assert (arm.chosen_by, arm.group) == ("demo-resnet18-sgd-s7", "resnet18-adam-chosen_by_sgd")
+    assert (arm.params["optim"], arm.params["strategy"], arm.params["seed"]) == ("adam", "replay", 7)
+    assert not any("replay.sets" in option for option in arm.options), "known once the other is finished"
+
+
+def test_an_arm_stands_directly_behind_those_that_it_replays(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, seeds=[7, 8], crossed=["optim"], arms={"optim": ["sgd", "adam"]})
+    assert [name.removeprefix("demo-resnet18-") for name in arms] == [
+        *("sgd-s7", "adam-s7", "sgd-chosen_by_adam-s7", "adam-chosen_by_sgd-s7"),
+        *("sgd-s8", "adam-s8", "sgd-chosen_by_adam-s8", "adam-chosen_by_sgd-s8"),
+    ]
+
+
+def test_random_choices_are_not_replayed_and_other_params_are_not_crossed(tmp_path: Path) -> None:
+    arms = arms_of(
+        tmp_path,
+        crossed=["optim"],
+        arms=[{"optim": ["sgd", "adam"], "strategy": ["loss_prediction", "random"]}, {"optim": ["adam_then_sgd"]}],
+    )
+    assert len(arms) == 4 + 2 + 1
+    assert sources(arms) == {
+        "sgd-chosen_by_adam-s7": "demo-resnet18-adam-s7",
+        "adam-chosen_by_sgd-s7": "demo-resnet18-sgd-s7",
+    }
+
+
+def test_a_small_network_chooses_for_a_large_one(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, crossed=["arch"], arms={"arch": ["resnet18", "resnet50"], "optim": ["sgd"]})
+    arm = arms["demo-resnet50-sgd-chosen_by_resnet18-s7"]
+    assert arm.chosen_by == "demo-resnet18-sgd-s7"
+    assert arm.params["arch"] == "resnet50"
+
+
+def test_an_arm_replays_itself_under_another_seed_from_the_same_first_set(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, crossed=["seed"], arms={"optim": ["sgd"]})
+    arm = arms["demo-resnet18-sgd-chosen_by_another_seed-s7"]
+    assert arm.chosen_by == "demo-resnet18-sgd-s7"
+    assert arm.params["seed"] != 7
+    assert (arm.params["cold_start_seed"], arm.seed) == (7, 7)
+
+
+def test_only_what_chooses_can_be_crossed(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"crossed\.0 = 'strategy': choose from"):
+        arms_of(tmp_path, crossed=["strategy"], arms={"optim": ["sgd"]})
+
+
+@pytest.fixture(scope="module")
+def study(clone: Clone) -> Clone:
+    """A finished study of two optimizers, crossed: the smallest there is."""
+    file = clone.folder / STUDY
+    file.parent.mkdir()
+    arms = {"optim": ["sgd", "adam"], "protocols.demo.width": [4], "protocols.demo.training.epochs": [3]}
+    study = {"protocol": "demo", "dataset": "digits", "seeds": [3], "cycles": 2, "crossed": ["optim"], "arms": arms}
+    file.write_text(yaml.safe_dump(study))
+    printed = clone(*COMMAND, "run", STUDY, "--jobs", "2")
+    assert "4 of 4 arms are finished" in printed
+    return clone
+
+
+def sets(clone: Clone, name: str) -> list[str]:
+    lock = yaml.safe_load(clone("git", "show", f"{_commit(clone, name)}:dvc.lock"))
+    hashes = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+    return [hashes[f"data/labelled/{cycle}.csv"] for cycle in range(3)]
+
+
+def _commit(clone: Clone, name: str) -> str:
+    return clone("git", "for-each-ref", f"refs/exps/*/*/demo-resnet18-{name}-s3", "--format=%(objectname)").strip()
+
+
+@pytest.mark.pipeline
+def test_a_crossed_arm_trains_on_the_very_sets_of_the_other(study: Clone) -> None:
+    assert sets(study, "adam-chosen_by_sgd") == sets(study, "sgd")
+    assert sets(study, "sgd-chosen_by_adam") == sets(study, "adam")
+    assert sets(study, "sgd") != sets(study, "adam")
+    # What was computed in the first cycle is the arm's own: it has chosen nothing yet.
+    histories = {
+        name: yaml.safe_load(study("git", "show", f"{_commit(study, name)}:metrics/summary.json"))
+        for name in ("adam", "adam-chosen_by_sgd", "sgd")
+    }
+    assert len({str(history) for history in histories.values()}) == 3
+
+
+@pytest.mark.pipeline
+def test_a_study_goes_on_from_its_table_alone(study: Clone) -> None:
+    study(*COMMAND, "report", STUDY)
+    table = pd.read_csv(study.folder / "studies/small/results/tidy.csv")
+    study("git", "add", "--all")
+    study("git", "commit", "--quiet", "-m", "results")
+    elsewhere = study.beside("elsewhere")
+    printed = elsewhere(*COMMAND, "run", STUDY)
+    assert "4 of them finished" in printed
+    # A whole arm is missing, and half of another: both are computed again, and the others are not.
+    lost = table["arm"].str.contains("-sgd-s3") | (table["arm"].str.contains("-adam-s3") & (table["cycle"] == 1))
+    path = elsewhere.folder / "studies/small/results/tidy.csv"
+    table[~lost].to_csv(path, index=False)
+    printed = elsewhere(*COMMAND, "run", STUDY)
+    assert "2 of them finished" in printed
+    assert "2 done, 0 running, 0 failed, 0 waiting" in printed
+    elsewhere(*COMMAND, "report", STUDY)
+    exact = ["arm", "cycle", "labels", "accuracy", "settings", "first_set"]
+    pd.testing.assert_frame_equal(pd.read_csv(path)[exact], table[exact])
