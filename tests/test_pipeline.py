@@ -23,7 +23,7 @@ SMALL = {
     "dataset": "digits",
     "protocols.demo.width": 4,
     "protocols.demo.training.epochs": 1,
-    "protocols.demo.training.lr_drop_at": 1,
+    "schedule": "constant",
     "protocols.demo.loss_prediction.detach_at": 1,
 }
 

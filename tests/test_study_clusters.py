@@ -33,7 +33,7 @@ def test_the_shipped_files_can_be_read(file: Path) -> None:
     ("line", "refusal"),
     [
         ("cpus: 0", "cpus = 0: "),
-        ("cpus: '4'", "cpus = '4': must be a number, and a quoted one is a string: remove the quotes"),
+        ("cpus: '4'", "cpus = '4': must be a number: remove the quotes"),
         ("memory: lots", "memory = 'lots': must be a number of megabytes, or a number with K, M, G or T: 16G"),
         ("memory: 16GB", "memory = '16GB': must be a number of megabytes"),
         ("memory: 1.5G", "memory = '1.5G': must be a number of megabytes"),
@@ -47,7 +47,7 @@ def test_the_shipped_files_can_be_read(file: Path) -> None:
         ("scratch: scratch", "scratch = 'scratch': must be an absolute path"),
         ("scratch: /$NO_SUCH_VARIABLE/lab", "scratch = '/$NO_SUCH_VARIABLE/lab': must be an absolute path"),
         ("scratch: ''", "scratch = '': must be one line of text"),
-        ("partitions: gpu", "partitions = 'gpu': choose from partition, account,"),
+        ("partitions: gpu", "partitions = 'gpu': no such key; choose from partition,"),
         ("partitions: gpu", "(did you mean partition?)"),
         ("partition: a b", "partition = 'a b': must be one word"),
         ("shell: bash", "shell = 'bash': must be the path of a shell, as /bin/bash"),

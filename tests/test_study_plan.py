@@ -102,8 +102,14 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
         ({"seeds": [0], "arms": {"optim": ["sgd"]}}, "protocol: missing"),
         ({"protocol": "demo", "seeds": [], "arms": {"optim": ["sgd"]}}, "seeds = []: "),
         ({"protocol": "demo", "seeds": [0], "arms": {}}, "arms = {}: "),
-        ({"protocol": "demo", "seeds": [0], "arms": {"optim": "sgd"}}, "arms.optim = 'sgd': must be a list, [sgd]"),
-        ({"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd"]}, "jobs": 2}, "jobs = 2: choose from protocol, "),
+        (
+            {"protocol": "demo", "seeds": [0], "arms": {"optim": "sgd"}},
+            "arms.optim = 'sgd': must be a list, as in [sgd]",
+        ),
+        (
+            {"protocol": "demo", "seeds": [0], "arms": {"optim": ["sgd"]}, "jobs": 2},
+            "jobs = 2: no such key; choose from",
+        ),
         ({"protocol": "demo", "dataset": "digit", "seeds": [0], "arms": {"optim": ["sgd"]}}, "(did you mean digits?)"),
         (
             {"protocol": "demo", "seeds": [0], "arms": {"optim": ["sdg"]}},

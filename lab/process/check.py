@@ -11,12 +11,13 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from lab import choices, params
 from lab.cycles import pairs
 from lab.data import sizes
-from lab.process.schema import Block, Count, not_a_choice, validate
+from lab.process.schema import Block, Count, not_a_choice, not_a_number, told_apart_by, validate
+from lab.query import replayed
 from lab.training.schedule import epochs_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -52,7 +53,10 @@ class LossPrediction(Block):
 
 
 class Query(Block):
-    labels: Count | Annotated[list[Count], Field(min_length=1)]
+    labels: Annotated[
+        Annotated[Count, Tag("one")] | Annotated[list[Count], Field(min_length=1), Tag("each")],
+        Discriminator(lambda labels: "each" if isinstance(labels, list) else "one"),
+    ]
     pool_subset: Count | None
 
     @model_validator(mode="after")
@@ -60,7 +64,7 @@ class Query(Block):
         most = self.labels if isinstance(self.labels, int) else max(self.labels)
         if self.pool_subset is not None and self.pool_subset < most:
             raise ValueError(
-                f"pool_subset = {self.pool_subset}: that many images cannot yield {most} labels; "
+                f"pool_subset = {self.pool_subset}: smaller than query.labels = {self.labels}; "
                 f"choose {most} or more, or null for the whole pool"
             )
         return self
@@ -128,9 +132,11 @@ class Params(Block):
     cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     networks: list[Annotated[int, Field(ge=0)]]
     replay: Replay
-    optimizers: dict[str, dict[str, object]]
-    schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape")]]
-    initialisations: dict[str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start")]]
+    optimizers: dict[str, dict[str, Any]]
+    schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape"), told_apart_by("shape")]]
+    initialisations: dict[
+        str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start"), told_apart_by("start")]
+    ]
     protocols: dict[str, Protocol]
 
 
@@ -145,6 +151,8 @@ def check(values: dict, *, optimizers: bool = True) -> None:
     """
     found = validate(Params, values)
     faults = [*_choices(found), *_names(found), *_cycles(found.cycles)]
+    for name, block in found.optimizers.items():
+        faults += _phases(f"optimizers.{name}", block)
     if not faults:
         faults += [*_shares(found), *_budget(found), *_cycles_named(found), *_replay(found)]
     if optimizers:
@@ -167,7 +175,8 @@ def check_files(*, optimizers: bool = True) -> None:
         # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
         is_temporary = ".dvc/tmp/exps" in Path.cwd().as_posix()
         file = params.PARAMS_FILE
-        advice = [] if is_temporary else [f"A value set with -S stays in {file}: set it anew, or `git checkout {file}`"]
+        stays = f"A value set with -S stays in {file}: set it again, or go back with `git checkout {file}`"
+        advice = [] if is_temporary else [stays]
         lines = [f"{file} is refused, nothing was run:", *faults, *advice]
         raise ValueError("\n".join(lines)) from None
 
@@ -186,32 +195,54 @@ def _names(found: Params) -> Iterator[str]:
     for block in BLOCKS.values():
         for name in getattr(found, block):
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                yield f"{block}.{name}: a name has letters, digits, _ and - alone; rename it"
+                yield f"{block}.{name}: a name may have only letters, digits, _ and -; rename it"
 
 
 def _cycles(cycles: list[list[int]]) -> Iterator[str]:
-    for number, (cycle, expected) in enumerate(zip(cycles, pairs(len(cycles)), strict=True)):
+    count = len(cycles)
+    for number, (cycle, expected) in enumerate(zip(cycles, pairs(count), strict=True)):
         if cycle != expected:
-            yield f"cycles[{number}] = {cycle}: must be {expected}, since cycles follow each other from 0"
+            yield f"cycles[{number}] = {cycle}: must be {expected}; `python -m lab.cycles {count}` prints the list"
 
 
 def _shares(found: Params) -> Iterator[str]:
     """Shares of training that a short training rounds away."""
     key, protocol = f"protocols.{found.protocol}", found.protocols[found.protocol]
     training, schedule = protocol.training, found.schedules[found.schedule]
-    epochs = epochs_of(training.epochs, training.min_updates, protocol.cold_start, training.batch_size)
-    updates = epochs * ceil(protocol.cold_start / training.batch_size)
-    shares = {f"{key}.loss_prediction.detach_at": protocol.loss_prediction.detach_at}
+    start = found.initialisations[found.initialisation]
+    labels = sizes.acquired(protocol.cold_start, protocol.query.labels, len(found.cycles))
+    epochs = epochs_of(training.epochs, training.min_updates, labels[0], training.batch_size)
+    trainings = {f"{key}.training.epochs = {training.epochs}": epochs * ceil(labels[0] / training.batch_size)}
+    if isinstance(start, PreviousWeights) and len(labels) > 1:
+        name = f"initialisations.{found.initialisation}.epochs = {start.epochs}"
+        trainings[name] = start.epochs * ceil(sum(labels[:2]) / training.batch_size)
+    shares = [
+        (
+            f"{key}.loss_prediction.detach_at",
+            protocol.loss_prediction.detach_at,
+            "the module would be detached from the start",
+            "the module would never be detached",
+        )
+    ]
+    name, rate = f"schedules.{found.schedule}", "the learning rate would"
     if isinstance(schedule, Steps):
-        shares[f"schedules.{found.schedule}.drop_at"] = schedule.drop_at
-    for name, share in shares.items():
-        # An update counts by its middle, as in training.
-        when = {0: "before the first", updates: "after the last"}.get(ceil(share * updates - 0.5))
-        if 0 < share < 1 and when:
-            yield (
-                f"{name} = {share}: of the {updates} updates in the first cycle, {key}.training.epochs = "
-                f"{training.epochs}, that is {when}; choose more epochs or another share"
-            )
+        shares.append((f"{name}.drop_at", schedule.drop_at, f"{rate} drop before the first", f"{rate} never drop"))
+    if isinstance(schedule, Cosine):
+        shares.append((f"{name}.warm_up", schedule.warm_up, f"{rate} not warm up", f"{rate} never fall"))
+    for number, phase in enumerate(found.optimizers[found.optim].get("phases", [])):
+        if "until_share" in phase:
+            name = f"optimizers.{found.optim}.phases[{number}].until_share"
+            shares.append((name, phase["until_share"], "this phase would have none", "the next would have none"))
+
+    for during, updates in trainings.items():
+        for name, share, at_once, never in shares:
+            # An update counts by its middle, as in training.
+            happens = {0: at_once, updates: never}.get(ceil(share * updates - 0.5))
+            if 0 < share < 1 and happens:
+                yield (
+                    f"{name} = {share}: of the {updates} updates of a cycle with {during}, {happens}; "
+                    "choose more epochs or another share"
+                )
 
 
 def _budget(found: Params) -> Iterator[str]:
@@ -235,7 +266,7 @@ def _cycles_named(found: Params) -> Iterator[str]:
 
 def _replay(found: Params) -> Iterator[str]:
     replay, count = found.replay, len(found.cycles)
-    if not found.strategy.startswith("replay"):
+    if not replayed.is_asked_by(found.strategy):
         return
     if not replay.sets:
         yield (
@@ -246,7 +277,10 @@ def _replay(found: Params) -> Iterator[str]:
     if replay.dataset != found.dataset:
         yield f"replay.dataset = {replay.dataset!r}: the run that is replayed chose from it; set dataset to it"
     if len(replay.sets) <= count:
-        yield f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}"
+        yield (
+            f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}; "
+            f"`python -m lab.cycles {len(replay.sets) - 1}` prints the setting for as many"
+        )
     if replay.strategy is None or replay.strategy not in choices.names(FILES["strategy"]):
         yield not_a_choice("replay.strategy", replay.strategy, choices.names(FILES["strategy"]))
     elif (trains := choices.load(FILES["strategy"], replay.strategy).TRAINS_MODULE) != (found.strategy == "replay"):
@@ -256,30 +290,49 @@ def _replay(found: Params) -> Iterator[str]:
         )
 
 
+def _phases(key: str, block: dict) -> Iterator[str]:
+    """Faults of how an optimizer's phases follow each other."""
+    phases, beside = block.get("phases"), [name for name in block if name != "phases"]
+    if "phases" not in block:
+        return
+    if beside:
+        yield f"{key}.{beside[0]} = {block[beside[0]]!r}: with phases, it belongs in each of them"
+        return
+    if not isinstance(phases, list) or len(phases) < 2:
+        yield f"{key}.phases = {phases!r}: must be a list of two blocks or more"
+        return
+    for number, phase in enumerate(phases):
+        if not isinstance(phase, dict):
+            yield f"{key}.phases[{number}] = {phase!r}: must be a block of keys and values"
+            return
+    until = UNTIL[1] if UNTIL[1] in phases[0] else UNTIL[0]
+    for number, phase in enumerate(phases):
+        given, is_last = [name for name in UNTIL if name in phase], number == len(phases) - 1
+        if given != ([] if is_last else [until]):
+            has = " and ".join(given) or f"neither {' nor '.join(UNTIL)}"
+            yield (
+                f"{key}.phases[{number}]: has {has}; all phases but the last must have {UNTIL[0]}, or all {UNTIL[1]}"
+            )
+            return
+    ends = [phase[until] for phase in phases[:-1]]
+    for number, end in enumerate(ends):
+        name = f"{key}.phases[{number}].{until} = {end!r}"
+        if until == "until_labels" and not (isinstance(end, int) and not isinstance(end, bool) and end >= 1):
+            yield f"{name}: must be a whole number of labels, 1 or more"
+        elif until == "until_share" and not (_is_number(end) and 0 < end < 1):
+            yield f"{name}: must be a share between 0 and 1"
+        elif number and _is_number(ends[number - 1]) and end <= ends[number - 1]:
+            yield f"{name}: must be greater than the {ends[number - 1]} of the phase before"
+
+
 def _optimizer(key: str, block: dict) -> Iterator[str]:
-    """Faults of an optimizer's block, with phases or without."""
+    """Faults of an optimizer's arguments, in its phases or without."""
     if "phases" not in block:
         yield from _settings(key, block, ())
         return
-    phases = block["phases"]
-    if set(block) != {"phases"} or not isinstance(phases, list) or len(phases) < 2:
-        yield f"{key}.phases: must be a list of two blocks or more, with nothing beside it"
-        return
-    if not all(isinstance(phase, dict) for phase in phases):
-        yield f"{key}.phases: each must be a block, with a class and its arguments"
-        return
-    kinds = {name for phase in phases[:-1] for name in UNTIL if name in phase}
-    until = next(iter(kinds), UNTIL[0])
-    ends = [phase.get(until) for phase in phases[:-1]]
-    if len(kinds) != 1 or None in ends or any(name in phases[-1] for name in UNTIL):
-        yield f"{key}.phases: all but the last must have until_labels, or all but the last until_share"
-    elif not all(_is_number(end) and end > 0 and (until == "until_labels" or end < 1) for end in ends):
-        kind = "numbers of labels" if until == "until_labels" else "shares, 0 … 1"
-        yield f"{key}.phases: {until} = {ends}: must be {kind}"
-    elif ends != sorted(set(ends)):
-        yield f"{key}.phases: {until} = {ends}: must increase from phase to phase"
-    for number, phase in enumerate(phases):
-        yield from _settings(f"{key}.phases[{number}]", phase, UNTIL)
+    for number, phase in enumerate(block["phases"] if isinstance(block["phases"], list) else []):
+        if isinstance(phase, dict):
+            yield from _settings(f"{key}.phases[{number}]", phase, UNTIL)
 
 
 def _settings(key: str, block: dict, also: tuple[str, ...]) -> Iterator[str]:
@@ -298,7 +351,7 @@ def _settings(key: str, block: dict, also: tuple[str, ...]) -> Iterator[str]:
     arguments = optimizers.arguments(name)
     settings = {argument: value for argument, value in block.items() if argument not in ("class", *also)}
     faults = [
-        not_a_choice(f"{key}.{argument}", value, ["class", *arguments], argument)
+        not_a_choice(f"{key}.{argument}", value, ["class", *also, *arguments], argument)
         if argument not in arguments
         else _setting(f"{key}.{argument}", value, arguments[argument])
         for argument, value in settings.items()
@@ -337,10 +390,9 @@ def _setting(key: str, value: Any, default: object) -> str | None:
         is_list = isinstance(value, list) and len(value) == len(default)
         if is_list and all(_is_number(one) or one is two for one, two in zip(value, default, strict=True)):
             return None
-        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as {list(default)}"
+        return f"{key} = {value!r}: must be a list of {len(default)} numbers, as in {list(default)}"
     if not _is_number(value):
-        cure = ", and a quoted one is a string: remove the quotes" if isinstance(value, str) else ""
-        return f"{key} = {value!r}: must be a number{cure}"
+        return not_a_number(key, value)
     if key.endswith(".lr") and value <= 0:
         return f"{key} = {value!r}: must be greater than 0"
     return None
