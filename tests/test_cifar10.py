@@ -28,12 +28,8 @@ def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:
         "loss_prediction.detach_at": 1,
         "query.pool_subset": 200,
     }
-    settings = [
-        *(f"protocols.cpu.{key}={value}" for key, value in small.items()),
-        "protocol=cpu",
-        "schedule=constant",
-        cycles.setting(2),
-    ]
+    chosen = ["protocol=cpu", "schedule=constant", cycles.setting(2)]
+    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), *chosen]
     options = [part for setting in settings for part in ("-S", setting)]
     log = clone("dvc", "exp", "run", *options)
     assert "cycle 1: 200 labels, test accuracy" in log

@@ -23,6 +23,7 @@ from lab import params
 from lab.cycles import setting
 from lab.data import sizes
 from lab.process import check
+from lab.query.query import Query
 from lab.training.prediction import Predictions
 
 ROOT = Path(__file__).parent.parent

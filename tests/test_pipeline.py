@@ -60,6 +60,7 @@ def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
         "download",
         "prepare",
         "cold_start",
+        "replay",
         "cycle@0",
         "cycle@1",
         "summarise",
