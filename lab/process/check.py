@@ -266,6 +266,11 @@ def _cycles_named(found: Params) -> Iterator[str]:
 
 def _replay(found: Params) -> Iterator[str]:
     replay, count = found.replay, len(found.cycles)
+    for key in ("dataset", "strategy"):
+        value, names = getattr(replay, key), choices.names(FILES[key])
+        if value not in (None, *names):
+            yield not_a_choice(f"replay.{key}", value, names)
+            return
     if not replayed.is_asked_by(found.strategy):
         return
     if not replay.sets:
@@ -281,8 +286,8 @@ def _replay(found: Params) -> Iterator[str]:
             f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}; "
             f"`python -m lab.cycles {len(replay.sets) - 1}` prints the setting for as many"
         )
-    if replay.strategy is None or replay.strategy not in choices.names(FILES["strategy"]):
-        yield not_a_choice("replay.strategy", replay.strategy, choices.names(FILES["strategy"]))
+    if replay.strategy is None:
+        yield not_a_choice("replay.strategy", None, choices.names(FILES["strategy"]))
     elif (trains := choices.load(FILES["strategy"], replay.strategy).TRAINS_MODULE) != (found.strategy == "replay"):
         yield (
             f"strategy = {found.strategy!r}: the run that is replayed trained {'the' if trains else 'no'} module; "

@@ -19,7 +19,7 @@ SOURCES = (
     "stages",
     "lab",
     # How a run is started, planned and reported changes nothing that it computes.
-    *(f":(exclude)lab/{name}" for name in ("process", "study", "report", "verify.py", "cycles.py")),
+    *(f":(exclude)lab/{name}" for name in ("process", "study", "report", "verify.py", "cycles.py", "replay.py")),
 )
 # What a clone of a commit would lack.
 COMMITTED = (*SOURCES, "params.yaml")
