@@ -183,7 +183,8 @@ def test_few_labels_are_trained_on_until_so_many_updates(trainings: list[Trainin
 
 def test_phases_follow_the_labels_of_the_cycles(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = read_params()["optimizers"]
-    phases = [{**blocks["adam"], "until_labels": 6}, {**blocks["rmsprop"], "until_labels": 15}, blocks["sgd"]]
+    phases = {"a": {**blocks["adam"], "until_labels": 6}, "b": {**blocks["rmsprop"], "until_labels": 15}}
+    phases["c"] = blocks["sgd"]
     change(optim="mine", optimizers={"mine": {"phases": phases}})
     stepped: list[str] = []
     for kind in (torch.optim.Adam, torch.optim.RMSprop, torch.optim.SGD):

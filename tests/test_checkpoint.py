@@ -47,7 +47,7 @@ def test_training_goes_on_from_any_batch_to_the_same_bits(tmp_path: Path, stop: 
 @pytest.mark.parametrize("stop", range(1, 13))
 def test_training_goes_on_across_a_switch_of_optimizers(tmp_path: Path, stop: int) -> None:
     # Of nine updates the first four: a switch in the middle of the second epoch.
-    assert HYBRID["phases"][0]["until_share"] == 0.45
+    assert HYBRID["phases"]["adam"]["until_share"] == 0.45
     check_resumption(tmp_path / "a.pt", stop, HYBRID)
 
 

@@ -289,19 +289,19 @@ def test_a_name_that_dvc_cannot_look_up_is_refused(block: str, like: str) -> Non
         ("schedules.cosine.warm_up", 0.99, 6, "the learning rate would never fall"),
         ("protocols.paper.loss_prediction.detach_at", 0.95, 1, "the module would never be detached"),
         ("protocols.paper.loss_prediction.detach_at", 0.01, 6, "the module would be detached from the start"),
-        ("optimizers.hybrid.phases[0].until_share", 0.02, 3, "this phase would have none"),
-        ("optimizers.hybrid.phases[0].until_share", 0.99, 6, "the next would have none"),
+        ("optimizers.hybrid.phases.adam.until_share", 0.02, 3, "this phase would have none"),
+        ("optimizers.hybrid.phases.adam.until_share", 0.99, 6, "the next would have none"),
     ],
 )
 def test_a_share_of_training_that_is_rounded_away_names_both_keys(
     key: str, share: float, epochs: int, happens: str
 ) -> None:
-    phases = [{"class": "Adam", "lr": 0.1, "until_share": 0.5}, {"class": "SGD", "lr": 0.1}]
+    phases = {"adam": {"class": "Adam", "lr": 0.1, "until_share": 0.5}, "sgd": {"class": "SGD", "lr": 0.1}}
     chosen = {
         "optimizers.hybrid": {"phases": phases},
         "optim": "hybrid",
         "schedule": key.split(".")[1] if key.startswith("schedules") else "constant",
-        key.replace("[0]", ".0"): share,
+        key: share,
     }
 
     def with_(**changes: object) -> dict:
@@ -341,48 +341,55 @@ def test_a_share_of_one_is_never_and_of_none_at_once() -> None:
 ADAM, SGD = {"class": "Adam", "lr": 0.1}, {"class": "SGD", "lr": 0.1}
 
 
+BOTH = {"until_labels": 5, "until_share": 0.5}
+ALL_BUT_ONE = "phases: all but one must have until_labels, or all but one until_share; "
+
+
 @pytest.mark.parametrize("optimizers_too", [True, False])
 @pytest.mark.parametrize(
-    ("block", "refusal"),
+    ("phases", "refusal"),
     [
-        ({"phases": [SGD, SGD], "lr": 0.1}, "lr = 0.1: with phases, it belongs in each of them"),
-        ({"phases": []}, "phases = []: must be a list of two blocks or more"),
-        ({"phases": [SGD]}, "phases = [{'class': 'SGD', 'lr': 0.1}]: must be a list of two blocks or more"),
-        ({"phases": "sgd"}, "phases = 'sgd': must be a list of two blocks or more"),
-        ({"phases": [SGD, "sgd"]}, "phases[1] = 'sgd': must be a block of keys and values"),
-        ({"phases": [SGD, SGD]}, "phases[0]: has neither until_labels nor until_share; all phases but the last"),
-        ({"phases": [SGD | {"until_share": 0.5}] * 2}, "phases[1]: has until_share; all phases but the last must"),
+        ({}, "phases = {}: must be a block of two phases or more"),
+        ({"a": SGD}, "phases = {'a': {'class': 'SGD', 'lr': 0.1}}: must be a block of two phases or more"),
+        ([SGD, SGD], "phases = [{'class': 'SGD', 'lr': 0.1}, {'class': 'SGD', 'lr': 0.1}]: must be a block of two"),
+        ("sgd", "phases = 'sgd': must be a block of two phases or more"),
+        ({"a": SGD, "b": "sgd"}, "phases.b = 'sgd': must be a block of keys and values"),
+        ({"a.b": SGD, "c": SGD}, "phases.a.b: a name may have only letters, digits, _ and -; rename it"),
+        ({1: SGD, "c": SGD}, "phases.1: a name may have only letters, digits, _ and -; rename it"),
+        ({"a": SGD, "b": SGD}, f"{ALL_BUT_ONE}a has neither, b has neither"),
         (
-            {"phases": [SGD | {"until_labels": 5, "until_share": 0.5}, SGD]},
-            "phases[0]: has until_labels and until_share; all phases but the last must have until_labels, or all",
+            {"a": SGD | {"until_share": 0.5}} | {"b": SGD | {"until_share": 0.6}},
+            f"{ALL_BUT_ONE}a has until_share, b has",
+        ),
+        ({"a": SGD | BOTH, "b": SGD}, f"{ALL_BUT_ONE}a has until_labels and until_share, b has neither"),
+        (
+            {"a": SGD | {"until_labels": 5}, "b": SGD | {"until_share": 0.5}, "c": SGD},
+            f"{ALL_BUT_ONE}a has until_labels, b has until_share, c has neither",
         ),
         (
-            {"phases": [SGD | {"until_labels": 5}, SGD | {"until_share": 0.5}, SGD]},
-            "phases[1]: has until_share; all phases but the last must have until_labels, or all until_share",
+            {"a": SGD | {"until_labels": 5}, "b": SGD, "c": SGD},
+            f"{ALL_BUT_ONE}a has until_labels, b has neither, c has",
         ),
         *(
-            (
-                {"phases": [SGD | {"until_labels": end}, SGD]},
-                f"phases[0].until_labels = {end!r}: must be a whole number",
-            )
+            ({"a": SGD | {"until_labels": end}, "b": SGD}, f"phases.a.until_labels = {end!r}: must be a whole number")
             for end in (0, -5, 0.5, True, "9", None, [9])
         ),
         *(
-            ({"phases": [SGD | {"until_share": end}, SGD]}, f"phases[0].until_share = {end!r}: must be a share between")
+            ({"a": SGD | {"until_share": end}, "b": SGD}, f"phases.a.until_share = {end!r}: must be a share between 0")
             for end in (0, 1, 1.5, True, "0.5", None, math.nan)
         ),
         (
-            {"phases": [SGD | {"until_labels": 9}, SGD | {"until_labels": 9}, SGD]},
-            "phases[1].until_labels = 9: must be greater than the 9 of the phase before",
+            {"a": SGD | {"until_labels": 9}, "b": SGD, "c": SGD | {"until_labels": 9}},
+            "phases.c.until_labels = 9: another phase ends there too",
         ),
         (
-            {"phases": [SGD | {"until_share": 0.5}, SGD | {"until_share": 0.4}, SGD]},
-            "phases[1].until_share = 0.4: must be greater than the 0.5 of the phase before",
+            {"a": SGD | {"until_share": 0.5}, "b": SGD | {"until_share": 0.5}, "c": SGD},
+            "phases.b.until_share = 0.5: another phase ends there too",
         ),
     ],
 )
-def test_phases_that_do_not_follow_each_other_are_refused(block: dict, refusal: str, optimizers_too: bool) -> None:
-    values = changed(changed(SHIPPED, "optimizers.mine", block), "optim", "mine")
+def test_phases_that_do_not_follow_each_other_are_refused(phases: object, refusal: str, optimizers_too: bool) -> None:
+    values = changed(changed(SHIPPED, "optimizers.mine", {"phases": phases}), "optim", "mine")
     with pytest.raises(ValueError) as error:
         check.check(values, optimizers=optimizers_too)
     (line,) = str(error.value).splitlines()
@@ -395,21 +402,34 @@ def test_phases_that_do_not_follow_each_other_are_refused(block: dict, refusal: 
         (
             {"until_labels": 9, "beta": 1},
             {},
-            "phases[0].beta = 1: no such key; choose from class, until_labels, until_sh",
+            "phases.a.beta = 1: no such key; choose from class, until_labels, until_sh",
         ),
         (
             {"until_label": 9},
             {},
-            "phases[0].until_label = 9: no such key; choose from class, until_labels, until_share, lr",
+            "phases.a.until_label = 9: no such key; choose from class, until_labels, until_share, lr",
         ),
-        ({"until_labels": 9, "lr": "0.1"}, {}, "phases[0].lr = '0.1': must be a number: remove the quotes"),
-        ({"until_labels": 9}, {"nesterov": True}, "phases[1].nesterov = True: SGD refuses it: Nesterov momentum"),
-        ({"until_labels": 9}, {"class": "SDG"}, "phases[1].class = 'SDG': choose from"),
+        ({"until_labels": 9, "lr": "0.1"}, {}, "phases.a.lr = '0.1': must be a number: remove the quotes"),
+        ({"until_labels": 9}, {"nesterov": True}, "phases.b.nesterov = True: SGD refuses it: Nesterov momentum"),
+        ({"until_labels": 9}, {"class": "SDG"}, "phases.b.class = 'SDG': choose from"),
     ],
 )
 def test_the_arguments_of_each_phase_are_checked(first: dict, second: dict, refusal: str) -> None:
-    lines = refusal_of(changed(SHIPPED, "optimizers.mine", {"phases": [ADAM | first, SGD | second]}))
+    lines = refusal_of(changed(SHIPPED, "optimizers.mine", {"phases": {"a": ADAM | first, "b": SGD | second}}))
     assert any(line.startswith(f"optimizers.mine.{refusal}") for line in lines)
+
+
+def test_nothing_stands_beside_phases() -> None:
+    phases = {"a": ADAM | {"until_labels": 9}, "b": SGD}
+    check.check(changed(SHIPPED, "optimizers.mine", {"phases": phases}))
+    assert refusal_of(changed(SHIPPED, "optimizers.mine", {"phases": phases, "lr": 0.1})) == [
+        "optimizers.mine.lr = 0.1: with phases, it belongs in each of them"
+    ]
+
+
+def test_phases_may_stand_in_any_order() -> None:
+    phases = {"late": SGD, "second": SGD | {"until_share": 0.7}, "first": ADAM | {"until_share": 0.3}}
+    check.check(changed(SHIPPED, "optimizers.mine", {"phases": phases}))
 
 
 def test_an_optimizer_without_phases_ends_with_training() -> None:

@@ -270,7 +270,7 @@ def test_few_labels_are_trained_on_for_more_epochs(
 ADAM_PHASE = {"class": "Adam", "lr": 0.003, "betas": [0.9, 0.999], "weight_decay": 0.01}
 SGD_PHASE = {"class": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
 # Of twelve updates the first five: the sixth has its middle at 5.5/12.
-HYBRID = {"phases": [{**ADAM_PHASE, "until_share": 0.45}, SGD_PHASE]}
+HYBRID = {"phases": {"sgd": SGD_PHASE, "adam": {**ADAM_PHASE, "until_share": 0.45}}}
 
 
 def test_a_switch_within_training_is_what_a_plain_loop_does() -> None:
@@ -311,7 +311,8 @@ def test_no_momentum_is_taken_along_to_the_next_phase(monkeypatch: pytest.Monkey
 )
 def test_the_labels_of_a_cycle_choose_its_phase(labels: int, expected: str) -> None:
     second = {"class": "NAdam", "lr": 0.001, "until_labels": 5000}
-    block = {"phases": [{**ADAM_PHASE, "until_labels": 3000}, second, SGD_PHASE]}
+    # in whatever order they stand
+    block = {"phases": {"c": SGD_PHASE, "b": second, "a": {**ADAM_PHASE, "until_labels": 3000}}}
     ((until, optimizer),) = optimizers.phases_of(block, labels, [torch.nn.Parameter(torch.zeros(1))])
     assert type(optimizer).__name__ == expected
     assert until == 1.0
@@ -319,9 +320,9 @@ def test_the_labels_of_a_cycle_choose_its_phase(labels: int, expected: str) -> N
 
 def test_the_shipped_hybrid_is_adam_then_sgd_as_shipped() -> None:
     blocks = params.read(ROOT / "params.yaml")["optimizers"]
-    first, second = blocks["adam_then_sgd"]["phases"]
-    assert first.pop("until_labels") == 3000
-    assert (first, second) == (blocks["adam"], blocks["sgd"])
+    phases = blocks["adam_then_sgd"]["phases"]
+    assert phases["adam"].pop("until_labels") == 3000
+    assert phases == {"adam": blocks["adam"], "sgd": blocks["sgd"]}
 
 
 def test_an_optimizer_without_phases_is_one_until_the_end() -> None:

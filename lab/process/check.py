@@ -32,6 +32,8 @@ BLOCKS = {
     "schedule": "schedules",
     "initialisation": "initialisations",
 }
+# What a name is, which DVC and `-S` find at the end of a dotted key.
+NAME, NAMED = r"[A-Za-z0-9_-]+", "a name may have only letters, digits, _ and -; rename it"
 # What ends a phase of an optimizer.
 UNTIL = ("until_labels", "until_share")
 
@@ -194,8 +196,8 @@ def _names(found: Params) -> Iterator[str]:
     """Names that DVC cannot look up: in ``optimizers.${optim}`` a dot separates two keys."""
     for block in BLOCKS.values():
         for name in getattr(found, block):
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                yield f"{block}.{name}: a name may have only letters, digits, _ and -; rename it"
+            if not re.fullmatch(NAME, name):
+                yield f"{block}.{name}: {NAMED}"
 
 
 def _cycles(cycles: list[list[int]]) -> Iterator[str]:
@@ -229,9 +231,9 @@ def _shares(found: Params) -> Iterator[str]:
         shares.append((f"{name}.drop_at", schedule.drop_at, f"{rate} drop before the first", f"{rate} never drop"))
     if isinstance(schedule, Cosine):
         shares.append((f"{name}.warm_up", schedule.warm_up, f"{rate} not warm up", f"{rate} never fall"))
-    for number, phase in enumerate(found.optimizers[found.optim].get("phases", [])):
+    for phase_name, phase in found.optimizers[found.optim].get("phases", {}).items():
         if "until_share" in phase:
-            name = f"optimizers.{found.optim}.phases[{number}].until_share"
+            name = f"optimizers.{found.optim}.phases.{phase_name}.until_share"
             shares.append((name, phase["until_share"], "this phase would have none", "the next would have none"))
 
     for during, updates in trainings.items():
@@ -297,37 +299,40 @@ def _replay(found: Params) -> Iterator[str]:
 
 def _phases(key: str, block: dict) -> Iterator[str]:
     """Faults of how an optimizer's phases follow each other."""
-    phases, beside = block.get("phases"), [name for name in block if name != "phases"]
     if "phases" not in block:
         return
+    phases, beside = block["phases"], [name for name in block if name != "phases"]
     if beside:
         yield f"{key}.{beside[0]} = {block[beside[0]]!r}: with phases, it belongs in each of them"
         return
-    if not isinstance(phases, list) or len(phases) < 2:
-        yield f"{key}.phases = {phases!r}: must be a list of two blocks or more"
+    if not isinstance(phases, dict) or len(phases) < 2:
+        yield f"{key}.phases = {phases!r}: must be a block of two phases or more, each a block with a name"
         return
-    for number, phase in enumerate(phases):
+    for name, phase in phases.items():
+        if not re.fullmatch(NAME, str(name)) or not isinstance(name, str):
+            yield f"{key}.phases.{name}: {NAMED}"
+            return
         if not isinstance(phase, dict):
-            yield f"{key}.phases[{number}] = {phase!r}: must be a block of keys and values"
+            yield f"{key}.phases.{name} = {phase!r}: must be a block of keys and values"
             return
-    until = UNTIL[1] if UNTIL[1] in phases[0] else UNTIL[0]
-    for number, phase in enumerate(phases):
-        given, is_last = [name for name in UNTIL if name in phase], number == len(phases) - 1
-        if given != ([] if is_last else [until]):
-            has = " and ".join(given) or f"neither {' nor '.join(UNTIL)}"
-            yield (
-                f"{key}.phases[{number}]: has {has}; all phases but the last must have {UNTIL[0]}, or all {UNTIL[1]}"
-            )
-            return
-    ends = [phase[until] for phase in phases[:-1]]
-    for number, end in enumerate(ends):
-        name = f"{key}.phases[{number}].{until} = {end!r}"
+    ends = {name: [until for until in UNTIL if until in phase] for name, phase in phases.items()}
+    if sorted(ends.values()) not in [[[], *[[until]] * (len(phases) - 1)] for until in UNTIL]:
+        found = ", ".join(f"{name} has {' and '.join(untils) or 'neither'}" for name, untils in ends.items())
+        yield f"{key}.phases: all but one must have {UNTIL[0]}, or all but one {UNTIL[1]}; {found}"
+        return
+    (until,) = max(ends.values())
+    before: list = []
+    for name, phase in phases.items():
+        if until not in phase:
+            continue
+        end, what = phase[until], f"{key}.phases.{name}.{until} = {phase[until]!r}"
         if until == "until_labels" and not (isinstance(end, int) and not isinstance(end, bool) and end >= 1):
-            yield f"{name}: must be a whole number of labels, 1 or more"
+            yield f"{what}: must be a whole number of labels, 1 or more"
         elif until == "until_share" and not (_is_number(end) and 0 < end < 1):
-            yield f"{name}: must be a share between 0 and 1"
-        elif number and _is_number(ends[number - 1]) and end <= ends[number - 1]:
-            yield f"{name}: must be greater than the {ends[number - 1]} of the phase before"
+            yield f"{what}: must be a share between 0 and 1"
+        elif end in before:
+            yield f"{what}: another phase ends there too, and one of them would have nothing to do"
+        before.append(end)
 
 
 def _optimizer(key: str, block: dict) -> Iterator[str]:
@@ -335,9 +340,9 @@ def _optimizer(key: str, block: dict) -> Iterator[str]:
     if "phases" not in block:
         yield from _settings(key, block, ())
         return
-    for number, phase in enumerate(block["phases"] if isinstance(block["phases"], list) else []):
+    for name, phase in block["phases"].items() if isinstance(block["phases"], dict) else ():
         if isinstance(phase, dict):
-            yield from _settings(f"{key}.phases[{number}]", phase, UNTIL)
+            yield from _settings(f"{key}.phases.{name}", phase, UNTIL)
 
 
 def _settings(key: str, block: dict, also: tuple[str, ...]) -> Iterator[str]:
