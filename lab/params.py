@@ -75,6 +75,11 @@ def load(**keys: str) -> SimpleNamespace:
     return SimpleNamespace(**{name: look_up(key) for name, key in keys.items()})
 
 
+def plain(value):
+    """A block that ``load`` gave, as it stands in params.yaml."""
+    return {key: plain(item) for key, item in vars(value).items()} if isinstance(value, SimpleNamespace) else value
+
+
 def _namespace(value):
     if isinstance(value, dict):
         return SimpleNamespace(**{key: _namespace(item) for key, item in value.items()})

@@ -23,7 +23,12 @@ def commit_of(name: str) -> str:
         raise BadInput(
             f"{name}: {len(found)} experiments have this name; name a commit, as `git for-each-ref` lists them"
         )
-    return found[0] if found else git("rev-parse", "--verify", f"{name}^{{commit}}")
+    if found:
+        return found[0]
+    try:
+        return git("rev-parse", "--verify", f"{name}^{{commit}}")
+    except BadInput:
+        raise BadInput(f"{name}: no experiment or commit has this name; `dvc exp list` shows the experiments") from None
 
 
 def main() -> None:

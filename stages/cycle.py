@@ -56,7 +56,8 @@ def main(host: Host, number: str) -> None:
     clock.append(perf_counter())
 
     candidates = unlabelled(len(images.labels), np.concatenate([indices, held_out]))
-    if settings.query.pool_subset is not None:
+    # What another run acquired need not be in the subset that this one's seed draws.
+    if settings.query.pool_subset is not None and not replayed.is_asked_by(settings.strategy):
         draw = generator_of(Stream.POOL_SUBSET, settings.seed, cycle)
         candidates = random_subset(candidates, settings.query.pool_subset, draw)
     acquired, scores = candidates, np.empty(0)
@@ -109,7 +110,8 @@ def main(host: Host, number: str) -> None:
         compile_seconds=fitted.trained.compiling,
         images_per_second=images_passed / fitted.trained.seconds,
     )
-    print(f"cycle {cycle}: {len(pool):,} labels, test accuracy {accuracy:.2%}, {len(acquired):,} more queried")
+    judged_on = result["judged_on"]
+    print(f"cycle {cycle}: {len(pool):,} labels, {judged_on} accuracy {accuracy:.2%}, {len(acquired):,} more queried")
 
 
 def measure(predictions: Predictions, labels: NDArray[np.int64]) -> tuple[float, RankQuality]:

@@ -27,7 +27,7 @@ def main(host: Host) -> None:
         query="protocols.{protocol}.query.labels",
     )
     count = len(settings.cycles)
-    if not settings.strategy.startswith("replay"):
+    if not replayed.is_asked_by(settings.strategy):
         for cycle in range(1, count + 1):
             labelled.write(labelled.cold_start(np.empty(0, dtype=np.int64)), replayed.path_of(cycle))
         return
@@ -35,7 +35,7 @@ def main(host: Host) -> None:
     if md5(first.read_bytes(), usedforsecurity=False).hexdigest() != settings.replay.sets[0]:
         raise BadInput(
             "replay.sets[0]: the run that is replayed began with another labelled set; choose its dataset, "
-            "cold_start_seed and protocols.<protocol>.cold_start"
+            "cold_start_seed, validation and protocols.<protocol>.cold_start"
         )
     for cycle, content in enumerate(replayed.fetch(settings.replay.sets[1 : count + 1]), start=1):
         path = replayed.path_of(cycle)

@@ -23,6 +23,7 @@ from lab.data import carried, history, labelled, prepared
 from lab.data.dataset import Dataset, Split
 from lab.errors import Interrupted
 from lab.host import Host, Progress
+from lab.query import replayed
 
 # Timings vary with the machine, and a slow example is no wrong one. A folder that the examples of a test
 # share is safe here: each example writes what it reads.
@@ -36,6 +37,8 @@ settings.load_profile("laboratory")
 ROOT = Path(__file__).parent.parent
 POOL_SIZE, TEST_SIZE, CLASSES, PIXELS = 40, 12, 10, 16
 FIRST_LABELLED = [31, 4, 17, 9, 38, 22]
+# What another run acquired first.
+REPLAYED, REPLAYED_SCORES = [30, 2, 39, 5, 0], [2.5, 2.25, 1 / 3, 0.1, -1.0]
 
 
 @pytest.fixture
@@ -57,6 +60,8 @@ def make_laboratory() -> None:
     prepared.write(Dataset(*splits, [str(name) for name in range(CLASSES)]))
     labelled.write(labelled.cold_start(np.array(FIRST_LABELLED)), labelled.path_of(0))
     carried.write_nothing(0)
+    other_run = labelled.extend(labelled.read(labelled.path_of(0)), np.array(REPLAYED), np.array(REPLAYED_SCORES))
+    labelled.write(other_run, replayed.path_of(1))
     history.write([], 0)
     values = params.read(ROOT / "params.yaml")
     demo = values["protocols"]["demo"]
@@ -195,6 +200,8 @@ RESULTS_OF_TWO_CYCLES = {
     "data/raw",
     "data/prepared",
     *(f"data/labelled/{number}.csv" for number in range(3)),
+    *(f"data/carried/{number}.safetensors" for number in range(3)),
+    "data/replayed",
     *(f"metrics/history/{number}.json" for number in range(3)),
     "metrics/summary.json",
     "plots/curve.csv",

@@ -50,7 +50,7 @@ def test_operations_are_counted_as_published() -> None:
     assert speed.flops("resnet18", is_training=True) == pytest.approx(3.33e9, rel=0.02)
     half = np.full(3, 0.5, np.float32)
     network, module, *_ = learner.build(
-        "resnet18", speed.WIDTH, 128, Statistics(half, half, [""] * 10), torch.device("cpu")
+        learner.Shape("resnet18", speed.WIDTH, 128), Statistics(half, half, [""] * 10), torch.device("cpu")
     )
     with FlopCounterMode(display=False) as counter:
         logits, features = network(torch.randn(2, 3, 32, 32))

@@ -16,6 +16,8 @@ from tests.test_pipeline import settings
 from tests.test_study_run import RUN, write_study
 
 NADAM = "optimizers:\n  nadam:\n    class: NAdam\n    lr: 0.001\n"
+SCHEDULE = "schedules:\n  mine:\n    shape: constant\n"
+INITIALISATION = "initialisations:\n  mine:\n    start: same\n"
 PROTOCOL = "protocols:\n  mine:\n    cold_start: 50\n"
 COMMENT = "\n# a change\n"
 
@@ -30,6 +32,7 @@ UNUSED = {
     "lab/model/architectures/resnet34.py": COMMENT,
     "lab/model/architectures/mine.py": "a new architecture",
     "lab/query/strategies/loss_prediction.py": COMMENT,
+    "lab/query/strategies/replay.py": COMMENT,
     "lab/query/strategies/mine.py": "a new strategy",
     "lab/data/sets/cifar10.py": COMMENT,
     "lab/data/sets/mine.py": "a new data set",
@@ -37,6 +40,10 @@ UNUSED = {
 UNUSED_PARAMS = {
     "a new optimizer": ("optimizers:\n", NADAM),
     "a new protocol": ("protocols:\n", PROTOCOL),
+    "a new schedule": ("schedules:\n", SCHEDULE),
+    "a new initialisation": ("initialisations:\n", INITIALISATION),
+    "another schedule": ("warm_up: 0.05", "warm_up: 0.1"),
+    "another initialisation": ("shrink: 0.6", "shrink: 0.5"),
     "another optimizer": ("alpha: 0.99", "alpha: 0.9"),
     "another protocol": ("cold_start: 1000", "cold_start: 999"),
 }
@@ -45,11 +52,14 @@ USED = [
     "lab/model/architectures/resnet18.py",
     "lab/model/resnet.py",
     "lab/query/strategies/random.py",
+    "lab/query/query.py",
     "lab/query/selection.py",
+    "lab/training/of_cycle.py",
     "lab/training/optimizers.py",
     "lab/training/checkpoint.py",
     "lab/measures/ranking.py",
     "lab/data/labelled.py",
+    "lab/data/sizes.py",
     "lab/seeds.py",
     "stages/cycle.py",
 ]

@@ -20,7 +20,7 @@ from lab.training import optimizers
 from lab.training.checkpoint import Checkpoint, key_of
 from tests.conftest import RecordingHost
 from tests.test_precision import small
-from tests.test_training import CPU, SGD, fit, same
+from tests.test_training import CPU, HYBRID, SGD, fit, same
 
 
 def check_resumption(path: Path, stop: int, optimizer: dict) -> None:
@@ -42,6 +42,13 @@ def check_resumption(path: Path, stop: int, optimizer: dict) -> None:
 @pytest.mark.parametrize("stop", range(1, 13))
 def test_training_goes_on_from_any_batch_to_the_same_bits(tmp_path: Path, stop: int) -> None:
     check_resumption(tmp_path / "a.pt", stop, SGD)
+
+
+@pytest.mark.parametrize("stop", range(1, 13))
+def test_training_goes_on_across_a_switch_of_optimizers(tmp_path: Path, stop: int) -> None:
+    # Of nine updates the first four: a switch in the middle of the second epoch.
+    assert HYBRID["phases"]["adam"]["until_share"] == 0.45
+    check_resumption(tmp_path / "a.pt", stop, HYBRID)
 
 
 @pytest.mark.parametrize("name", optimizers.classes())
@@ -201,13 +208,16 @@ def test_training_that_goes_on_counts_the_seconds_before(tmp_path: Path) -> None
     checkpoint = Checkpoint(tmp_path / "a.pt", "key", Host())
     fit(checkpoint=checkpoint)
     state = checkpoint.load()
-    assert state["spent"][0] > 0
-    checkpoint.save({**state, "spent": (1000.0, 7.0)})
-    seconds = []
-    fit(checkpoint=checkpoint, on_end=seconds.append)
-    (spent,) = seconds
-    assert 1000 < spent.training < 1060
-    assert spent.compiling == 7
+    seconds, _, accuracy = state["trained"]
+    assert seconds > 0
+    checkpoint.save({**state, "trained": (1000.0, 7.0, accuracy)})
+    ends = []
+    _, _, epochs = fit(checkpoint=checkpoint, on_end=ends.append)
+    (trained,) = ends
+    assert 1000 < trained.seconds < 1060
+    assert trained.compiling == 7
+    assert epochs == [], "all of them are done"
+    assert trained.accuracy == accuracy
 
 
 def test_a_signal_on_a_full_disk_says_that_training_is_lost(tmp_path: Path) -> None:

@@ -25,15 +25,15 @@ def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:
     small = {
         "width": 8,
         "training.epochs": 1,
-        "training.lr_drop_at": 1,
         "loss_prediction.detach_at": 1,
         "query.pool_subset": 200,
     }
-    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), "protocol=cpu", cycles.setting(2)]
+    chosen = ["protocol=cpu", "schedule=constant", cycles.setting(2)]
+    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), *chosen]
     options = [part for setting in settings for part in ("-S", setting)]
     log = clone("dvc", "exp", "run", *options)
     assert "cycle 1: 200 labels, test accuracy" in log
-    assert [result["test_images"] for result in json.loads(clone.read("metrics/history/2.json"))] == [10_000] * 2
+    assert [result["judged_images"] for result in json.loads(clone.read("metrics/history/2.json"))] == [10_000] * 2
     assert len(pd.read_csv(clone.folder / "data/labelled/2.csv")) == 300
 
     folder = clone.folder / prepared.FOLDER

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from lab import choices
-from lab.data import history, labelled, prepared
+from lab.data import carried, history, labelled, prepared, sizes
 from lab.errors import BadInput, Diverged, Interrupted
 from lab.model.resnet import count_flops
 from lab.training import device as devices
 from lab.training import learner
 from lab.training.batches import TrainingBatches
-from lab.training.learner import Learner
+from lab.training.learner import Learner, Shape
 from lab.training.train import Recipe
 from stages import cycle
 from tests.conftest import (
@@ -59,7 +59,7 @@ def change_protocol(block: str, **changes: object) -> None:
 def pool_after(number: int) -> pd.DataFrame:
     path = labelled.path_of(number)
     pool = labelled.read(path)
-    labelled.check(pool, path, POOL_SIZE, number, cold_start=6, query=5)
+    labelled.check(pool, path, POOL_SIZE, sizes.acquired(6, 5, number + 1))
     return pool
 
 
@@ -128,12 +128,12 @@ def test_no_test_image_is_trained_on(untrained: None) -> None:
 
 
 def test_training_follows_the_params(untrained: None) -> None:
-    changes = {"epochs": 7, "batch_size": 5, "lr_drop_at": 0.5, "lr_drop_factor": 0.2, "crop_padding": 3, "flip": True}
-    change_protocol("training", **changes)
+    change_protocol("training", epochs=7, batch_size=5, crop_padding=3, flip=True)
     change_protocol("loss_prediction", hidden=16, margin=0.25, weight=0.75, detach_at=0.4)
-    change(optim="rmsprop", arch="resnet34")
+    schedules = {"mine": {"shape": "steps", "drop_at": 0.5, "factor": 0.2}}
+    change(optim="rmsprop", arch="resnet34", schedule="mine", schedules=schedules)
     begun = beginning()
-    assert begun.recipe == Recipe(epochs=7, lr_drop_at=0.5, lr_drop_factor=0.2, margin=0.25, weight=0.75, detach_at=0.4)
+    assert begun.recipe == Recipe(epochs=7, schedule=schedules["mine"], margin=0.25, weight=0.75, detach_at=0.4)
     assert begun.optimizer == read_params()["optimizers"]["rmsprop"]
     assert (begun.batches.batch_size, begun.batches.padding, begun.batches.flip) == (5, 3, True)
     assert [len(layer) for layer in (begun.model.network.layer1, begun.model.network.layer4)] == [3, 3]
@@ -187,7 +187,7 @@ def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
     alone.mkdir()
     monkeypatch.chdir(alone)
     make_laboratory()
-    for path in (labelled.path_of(2), history.path_of(2)):
+    for path in (labelled.path_of(2), carried.path_of(2), history.path_of(2)):
         shutil.copyfile(laboratory / path, path)
     run(2)
     assert outputs(2) == in_full_run
@@ -257,7 +257,7 @@ def test_divergence_in_the_very_last_step_is_noticed(laboratory: Path, strategy:
     values["optimizers"]["sgd"]["lr"] = 3e38
     values["protocols"]["demo"]["training"]["batch_size"] = 6
     write_params({**values, "strategy": strategy})
-    with pytest.raises(Diverged, match="outputs are no finite numbers after epoch 1"):
+    with pytest.raises(Diverged, match="outputs are no finite numbers after the last epoch"):
         run(0)
     assert not history.path_of(1).exists()
 
@@ -315,7 +315,7 @@ def test_costs_are_measured_and_kept_apart(laboratory: Path) -> None:
 def test_results_count_what_was_computed(laboratory: Path) -> None:
     change_protocol("training", epochs=2)
     run(0)
-    network, module, *_ = learner.build("resnet18", 4, 128, prepared.read_statistics(), torch.device("cpu"))
+    network, module, *_ = learner.build(Shape("resnet18", 4, 128), prepared.read_statistics(), torch.device("cpu"))
     found = results(0)
     assert found["parameters"] == sum(weight.numel() for weight in network.parameters())
     assert found["module_parameters"] == sum(weight.numel() for weight in module.parameters())
@@ -325,10 +325,12 @@ def test_results_count_what_was_computed(laboratory: Path) -> None:
 
 def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
     run(0)
-    measured = {"cycle", "labels", "accuracy", "test_images", "loss_spearman", "loss_pair_accuracy", "acquired_classes"}
+    measured = {"cycle", "labels", "accuracy", "training_accuracy", "judged_on", "judged_images"}
+    measured |= {"loss_spearman", "loss_pair_accuracy", "acquired_classes"}
     counted = {"parameters", "module_parameters", "training_images", "flops"}
     machine = {"device", "instructions", "threads", "torch", "cudnn", "python", "precision", "compiled"}
     assert set(results(0)) == measured | counted | machine
+    assert (results(0)["judged_on"], results(0)["judged_images"]) == ("test", TEST_SIZE)
     assert results(0)["threads"] == torch.get_num_threads()
     assert results(0)["torch"] == torch.__version__
     assert results(0)["python"] == platform.python_version()

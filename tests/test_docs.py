@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
@@ -21,8 +22,10 @@ from PIL import Image
 
 from lab import params
 from lab.cycles import setting
+from lab.data import sizes
 from lab.host import Host
 from lab.process import check
+from lab.query.query import Query
 from lab.report import figures
 from lab.report import page as report
 from lab.training.prediction import Predictions
@@ -287,8 +290,9 @@ def test_the_strategy_that_is_shown_ranks_by_uncertainty() -> None:
     names: dict = {}
     exec(block.text, names)
     logits = np.array([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 3.0, 0.0]], dtype=np.float32)
-    candidates = Candidates(np.arange(3), lambda: Predictions(logits, None), np.random.default_rng(0))
-    assert np.argsort(-names["score"](candidates)).tolist() == [1, 2, 0]
+    none, draw = np.empty(0, np.int64), np.random.default_rng(0)
+    query = Query(3, np.arange(3), none, none, lambda images: Predictions(logits[images], None), draw, pd.DataFrame)
+    assert names["choose"](query).positions.tolist() == [1, 2, 0]
     assert names["PREDICTS_POOL"]
 
 
@@ -340,11 +344,13 @@ def test_every_target_of_make_is_printed_by_make() -> None:
 def test_every_param_has_a_row() -> None:
     page = (ROOT / "docs/params.md").read_text()
     values = params.read(ROOT / "params.yaml")
-    named = [key for key in values if key not in ("optimizers", "protocols")]
+    named = [key for key in values if key not in check.BLOCKS.values()]
+    for block in (values["schedules"], values["initialisations"]):
+        named += [key for settings in block.values() for key in settings]
     for protocol in values["protocols"].values():
         for key, value in protocol.items():
             named += [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
-    assert [name for name in dict.fromkeys(named) if f"`{name}`" not in page] == []
+    assert [name for name in dict.fromkeys(named) if not re.search(rf"`(\S+\.)?{name}`", page)] == []
 
 
 def test_every_environment_variable_has_a_row() -> None:
@@ -359,7 +365,7 @@ def test_every_protocol_has_a_row_with_its_figures() -> None:
     for name, protocol in values["protocols"].items():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
         first, training = protocol["cold_start"], protocol["training"]
-        last = first + (len(values["cycles"]) - 1) * protocol["query"]["labels"]
+        last = sum(sizes.acquired(first, protocol["query"]["labels"], len(values["cycles"])))
         assert f", {protocol['width']} | {first:,} … {last:,} | {training['epochs']}, {training['batch_size']} |" in row
         subset = protocol["query"]["pool_subset"]
         assert ("the whole pool" if subset is None else f"a random {subset:,}") in row

@@ -83,13 +83,19 @@ def test_code_deps_are_the_modules_imported(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_keys_read(name: str) -> None:
-    reading = {file for file in reached_from(module_of(STAGES[name])) if params_read_by(file)}
-    assert reading <= {module_of(STAGES[name])}, "only the stage's own module reads params"
+    read = set().union(*(params_read_by(file) for file in reached_from(module_of(STAGES[name]))))
     # The check reads none: it runs again where what is chosen at the top changes, and launch checks that.
-    expected = (
-        {*Params.model_fields} - {*BLOCKS.values()} if name == "check" else params_read_by(module_of(STAGES[name]))
-    )
+    expected = {*Params.model_fields} - {*BLOCKS.values()} if name == "check" else read
     assert sorted(STAGES[name].get("params", [])) == sorted(expected)
+
+
+def test_a_cycle_and_its_network_read_params_in_one_place() -> None:
+    reading = {
+        name: {file for file in reached_from(module_of(STAGES[name])) if params_read_by(file)} for name in STAGES
+    }
+    assert reading.pop("cycle") == reading.pop("network") == {Path("lab/training/of_cycle.py")}
+    for name, files in reading.items():
+        assert files <= {module_of(STAGES[name])}, "only the stage's own module reads params"
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -100,7 +106,7 @@ def test_how_a_stage_is_run_retrains_nothing(name: str) -> None:
 
 
 def test_code_that_computes_knows_no_process() -> None:
-    above = ("lab/process/", "lab/study/", "lab/report/", "lab/verify.py")
+    above = ("lab/process/", "lab/study/", "lab/report/", "lab/verify.py", "lab/replay.py")
     for file in [*files_of(Path("stages")), *files_of(Path("lab"))]:
         if not file.as_posix().startswith(above):
             assert not [path for path in imports_of(file) if path.as_posix().startswith("lab/process")], file
@@ -129,6 +135,7 @@ def test_stage_names() -> None:
         "download",
         "prepare",
         "cold_start",
+        "replay",
         *(f"cycle@{number}" for number in range(10)),
         "summarise",
         "plot",

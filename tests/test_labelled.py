@@ -1,5 +1,6 @@
 """Labelled-index files: what is written is read back, and what cannot be right is refused."""
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,38 +16,38 @@ POOL_SIZE = 1000
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> tuple[list[pd.DataFrame], int, int]:
-    """Labelled pools of successive cycles, and the images of a cold start and of a query."""
-    cold_start, query, cycles = draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 5))
-    count = cold_start + query * (cycles - 1)
+def chains(draw: st.DrawFn) -> tuple[list[pd.DataFrame], list[int]]:
+    """Labelled pools of successive cycles, and the images that the cold start and each query acquired."""
+    acquired = draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+    count = sum(acquired)
     indices = draw(st.lists(st.integers(0, POOL_SIZE - 1), min_size=count, max_size=count, unique=True))
     scores = draw(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=count, max_size=count))
-    pools = [labelled.cold_start(np.array(indices[:cold_start]))]
-    for start in range(cold_start, count, query):
-        chosen = slice(start, start + query)
-        pools.append(labelled.extend(pools[-1], np.array(indices[chosen]), np.array(scores[chosen])))
-    return pools, cold_start, query
+    ends = list(accumulate(acquired))
+    pools = [labelled.cold_start(np.array(indices[: ends[0]]))]
+    for start, end in pairwise(ends):
+        pools.append(labelled.extend(pools[-1], np.array(indices[start:end]), np.array(scores[start:end])))
+    return pools, acquired
 
 
 @given(chain=chains())
 def test_any_chain_is_read_back_as_written(tmp_path: Path, chain) -> None:
-    pools, cold_start, query = chain
+    pools, acquired = chain
     read_back = []
     for cycle, pool in enumerate(pools):
         path = tmp_path / f"{cycle}.csv"
         labelled.write(pool, path)
         read_back.append(labelled.read(path))
-        labelled.check(read_back[-1], path, POOL_SIZE, cycle, cold_start, query)
+        labelled.check(read_back[-1], path, POOL_SIZE, acquired[: cycle + 1])
         pd.testing.assert_frame_equal(read_back[-1], pool, check_exact=True)
     labelled.check_chain(read_back)
 
 
 @given(chain=chains(), data=st.data())
 def test_any_lost_image_is_noticed(tmp_path: Path, chain, data: st.DataObject) -> None:
-    pools, cold_start, query = chain
+    pools, acquired = chain
     lost = data.draw(st.integers(0, len(pools[-1]) - 1))
     with pytest.raises(BadInput, match="fewer than"):
-        labelled.check(pools[-1].drop(index=lost), tmp_path, POOL_SIZE, len(pools) - 1, cold_start, query)
+        labelled.check(pools[-1].drop(index=lost), tmp_path, POOL_SIZE, acquired)
 
 
 def write(path: Path, text: str) -> Path:
@@ -74,7 +75,7 @@ def write(path: Path, text: str) -> Path:
 def test_refusals(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "1.csv", text)
     with pytest.raises(BadInput, match=message) as refusal:
-        labelled.check(labelled.read(path), path, POOL_SIZE, cycle=1, cold_start=2, query=1)
+        labelled.check(labelled.read(path), path, POOL_SIZE, acquired=[2, 1])
     assert str(path) in str(refusal.value)
 
 

@@ -9,6 +9,7 @@ from lab import choices
 from lab.model.loss_prediction import LossPrediction, ranking_loss
 from lab.model.resnet import ResNet, count_flops, count_parameters
 from lab.training import learner
+from lab.training.learner import Shape
 from tests.test_training import CPU, STATISTICS
 
 # Weights, biases, and two a channel of each batch norm, counted by torchvision's own models with the
@@ -21,7 +22,7 @@ ARCHITECTURES = choices.names("model/architectures")
 
 
 def network_of(arch: str, width: int, precision: torch.dtype = torch.float32) -> ResNet:
-    return learner.build(arch, width, None, STATISTICS, CPU, precision=precision).network
+    return learner.build(Shape(arch, width, None, precision), STATISTICS, CPU).network
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -74,7 +75,7 @@ def test_weights_are_drawn_as_torchvision_draws_them() -> None:
 
 
 def weights(seed: int, module_seed: int) -> tuple[dict, dict]:
-    built = learner.build("resnet18", 4, 8, STATISTICS, CPU, seed=seed, module_seed=module_seed)
+    built = learner.build(Shape("resnet18", 4, 8), STATISTICS, CPU, seed=seed, module_seed=module_seed)
     return built.network.state_dict(), built.module.state_dict()
 
 
@@ -98,7 +99,7 @@ def test_network_and_module_have_a_seed_each() -> None:
     assert equal(module, same_module)
     assert not torch.equal(network["conv1.weight"], other_network["conv1.weight"])
     assert not torch.equal(module["head.weight"], other_module["head.weight"])
-    without = learner.build("resnet18", 4, None, STATISTICS, CPU, seed=1, module_seed=2)
+    without = learner.build(Shape("resnet18", 4, None), STATISTICS, CPU, seed=1, module_seed=2)
     assert without.module is None
     assert equal(network, without.network.state_dict())
 
@@ -147,7 +148,7 @@ def test_the_gate_scales_what_the_network_learns_from_the_module(gate: float | N
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_module_fits_each_architecture(arch: str) -> None:
-    network, module, *_ = learner.build(arch, 8, 128, STATISTICS, CPU)
+    network, module, *_ = learner.build(Shape(arch, 8, 128), STATISTICS, CPU)
     _, features = network(torch.randn(3, 3, 32, 32))
     assert module(features).shape == (3,)
     assert count_parameters(module) == sum((c + 1) * 128 for c in network.stage_channels) + 4 * 128 + 1

@@ -23,7 +23,7 @@ SMALL = {
     "dataset": "digits",
     "protocols.demo.width": 4,
     "protocols.demo.training.epochs": 1,
-    "protocols.demo.training.lr_drop_at": 1,
+    "schedule": "constant",
     "protocols.demo.loss_prediction.detach_at": 1,
 }
 
@@ -60,6 +60,7 @@ def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
         "download",
         "prepare",
         "cold_start",
+        "replay",
         "cycle@0",
         "cycle@1",
         "summarise",
@@ -95,13 +96,13 @@ def test_settings_of_another_optimizer_leave_a_run_valid(clone: Clone, first: st
 
 
 def test_more_cycles_reuse_those_done(clone: Clone, longer: str) -> None:
-    assert stages_run(longer) == ["check", "cycle@2", "summarise", "plot"]
+    assert stages_run(longer) == ["check", "replay", "cycle@2", "summarise", "plot"]
     assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 60, 100]
 
 
 def test_fewer_cycles_run_none_and_leave_no_trace_of_the_others(clone: Clone, first: str) -> None:
     log = clone("dvc", "exp", "run", "--name", "shorter", *settings(1))
-    assert stages_run(log) == ["check", "summarise", "plot"]
+    assert stages_run(log) == ["check", "replay", "summarise", "plot"]
     assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20]
 
 
@@ -158,7 +159,7 @@ def test_the_comparison_is_a_table_and_a_picture(clone: Clone, adamw: str, longe
         ({"arch": "resnet19"}, "arch = 'resnet19': choose from resnet18, resnet34, resnet50"),
         ({"strategy": "entropy"}, "strategy = 'entropy': choose from"),
         ({"protocol": "full"}, "protocol = 'full': choose from paper, cpu, cpu_study, demo"),
-        ({"optim": "sdg"}, "optim = 'sdg': choose from sgd, adam, adamw, rmsprop (did you mean sgd?)"),
+        ({"optim": "sdg"}, "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd (did you mean sgd?)"),
         ({"dataset": "my.images"}, "dataset = 'my.images': choose from cifar10, digits"),
     ],
 )

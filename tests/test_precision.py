@@ -17,7 +17,7 @@ from lab.model.convolution import Convolution, by_matmul
 from lab.model.loss_prediction import LossPrediction
 from lab.training import device as devices
 from lab.training.batches import Normaliser
-from lab.training.learner import Learner
+from lab.training.learner import Learner, Shape
 from lab.training.prediction import Predictions
 from tests.conftest import ROOT
 from tests.test_model import ARCHITECTURES, network_of
@@ -150,7 +150,8 @@ def small() -> Learner:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Small()
-        return Learner(network, LossPrediction(network.stage_channels, 8), Normaliser(STATISTICS, CPU), CPU)
+        module = LossPrediction(network.stage_channels, 8)
+        return Learner(network, module, Normaliser(STATISTICS, CPU), CPU, Shape("small", 4, 8))
 
 
 @pytest.mark.skipif(not devices.can_compile(CPU), reason="no C++ compiler")

@@ -29,8 +29,7 @@ DEMO = {
     "training": {
         "epochs": 15,
         "batch_size": 16,
-        "lr_drop_at": 0.8,
-        "lr_drop_factor": 0.1,
+        "min_updates": 0,
         "crop_padding": 2,
         "flip": False,
     },
@@ -130,7 +129,7 @@ def test_accuracy_is_the_share_of_test_images_whose_highest_logit_is_their_label
         correct = sum(row[label] == max(row) for row, label in zip(logits, images.test.labels, strict=True))
         # one image may be a tie but for rounding
         assert one.result["accuracy"] == pytest.approx(correct / 500, abs=0.0021)
-        assert one.result["test_images"] == 500
+        assert (one.result["judged_on"], one.result["judged_images"]) == ("test", 500)
 
 
 def test_accuracy_is_that_of_images_never_trained_on(cycles: list[Cycle], images: Dataset) -> None:

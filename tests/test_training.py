@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lab import params
 from lab.data.dataset import Split
 from lab.data.prepared import Statistics
 from lab.errors import Diverged
@@ -14,6 +15,7 @@ from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
 from lab.training.learner import Learner, Shape
 from lab.training.train import Epoch, Recipe
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 STATISTICS = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [str(n) for n in range(10)])
@@ -191,26 +193,140 @@ def test_training_moves_both_network_and_module(part: str) -> None:
     assert {name for name in before if torch.equal(before[name], after[name])} <= {"head.bias"}
 
 
-@pytest.mark.parametrize(
-    ("share", "epochs", "epoch"),
-    # 160 and 120 of 200, as published; 1 is never; the nearest epoch where the share meets none
-    [(0.8, 200, 160), (0.6, 200, 120), (1.0, 200, 200), (0.0, 5, 0), (0.8, 24, 19), (0.6, 24, 14), (0.5, 3, 2)],
-)
-def test_shares_of_training_are_rounded_to_epochs(share: float, epochs: int, epoch: int) -> None:
-    assert epoch_of(share, epochs) == epoch
-
-
 def rates(monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[float]:
-    """The learning rate of each epoch."""
-    seen, built, build = [], [], optimizers.build
-    monkeypatch.setattr(optimizers, "build", lambda *given: built.append(build(*given)) or built[-1])
-    fit(on_start=lambda epoch: seen.append(built[-1].param_groups[0]["lr"]), **settings)
+    """The learning rate of each update."""
+    seen, step = [], torch.optim.SGD.step
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", lambda self: seen.append(self.param_groups[0]["lr"]) or step(self))
+        fit(**settings)
     return seen
 
 
-def test_learning_rate_drops_at_the_given_share_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rates(monkeypatch, epochs=4, drop_at=0.5) == pytest.approx([0.1, 0.1, 0.01, 0.01])
-    assert rates(monkeypatch, epochs=3, drop_at=1.0) == pytest.approx([0.1, 0.1, 0.1])
+def test_learning_rate_drops_at_the_given_share_of_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    # three updates an epoch
+    assert rates(monkeypatch, epochs=4, drop_at=0.5) == pytest.approx([0.1] * 6 + [0.01] * 6)
+    assert rates(monkeypatch, epochs=3, drop_at=0.5) == pytest.approx([0.1] * 4 + [0.01] * 5), "its middle counts"
+    assert rates(monkeypatch, epochs=3, drop_at=1.0) == pytest.approx([0.1] * 9)
+
+
+def test_learning_rates_of_a_cosine_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Eight updates, whose middles are at 1/16, 3/16 … 15/16 of training; the first quarter warms up.
+    found = rates(monkeypatch, epochs=4, count=8, schedule={"shape": "cosine", "warm_up": 0.25})
+    angles = [15, 45, 75, 105, 135, 165]  # degrees
+    falling = [0.05 * (1 + np.cos(np.radians(angle))) for angle in angles]
+    assert found == pytest.approx([0.1 * 1 / 4, 0.1 * 3 / 4, *falling])
+    assert rates(monkeypatch, epochs=1, count=12, schedule={"shape": "cosine", "warm_up": 0.0}) == pytest.approx(
+        [0.05 * (1 + np.sqrt(3) / 2), 0.05, 0.05 * (1 - np.sqrt(3) / 2)]
+    )
+
+
+def test_a_constant_learning_rate_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rates(monkeypatch, epochs=3, schedule={"shape": "constant"}) == [0.1] * 9
+
+
+@pytest.mark.parametrize("name", ["steps", "cosine", "constant"])
+def test_the_shipped_schedules_by_hand(name: str) -> None:
+    schedule = params.read(ROOT / "params.yaml")["schedules"][name]
+    # 200 epochs of 8 updates, each at its middle
+    factors = [factor_at(schedule, (update + 0.5) / 1600) for update in range(1600)]
+    if name == "steps":
+        # as published: 160 of 200 epochs at the full rate, then a tenth of it
+        assert factors == [1.0] * 160 * 8 + [0.1] * 40 * 8
+    elif name == "constant":
+        assert factors == [1.0] * 1600
+    else:
+        # 5 %, 80 updates, of warming up; between them and the end, a half
+        assert factors[0] == pytest.approx(0.5 / 80)
+        assert factors[:80] == sorted(factors[:80])
+        assert factors[79] == pytest.approx(79.5 / 80)
+        assert factors[80:] == sorted(factors[80:], reverse=True)
+        assert (factors[839] + factors[840]) / 2 == pytest.approx(0.5)
+        assert 0 < factors[-1] < 1e-5
+
+
+def test_a_shape_without_a_rule_is_no_schedule() -> None:
+    with pytest.raises(ValueError, match="shape = 'ramp': no schedule"):
+        factor_at({"shape": "ramp"}, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "min_updates", "labels", "batch_size", "expected"),
+    [
+        (200, 0, 1000, 128, 200),
+        (200, 1600, 1000, 128, 200),  # eight updates an epoch
+        (200, 1601, 1000, 128, 201),
+        (200, 10_000, 1000, 128, 1250),
+        (200, 10_000, 10_000, 128, 200),  # 79 updates an epoch
+        (1, 7, 3, 4, 7),
+    ],
+)
+def test_few_labels_are_trained_on_for_more_epochs(
+    epochs: int, min_updates: int, labels: int, batch_size: int, expected: int
+) -> None:
+    assert epochs_of(epochs, min_updates, labels, batch_size) == expected
+
+
+ADAM_PHASE = {"class": "Adam", "lr": 0.003, "betas": [0.9, 0.999], "weight_decay": 0.01}
+SGD_PHASE = {"class": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+# Of twelve updates the first five: the sixth has its middle at 5.5/12.
+HYBRID = {"phases": {"sgd": SGD_PHASE, "adam": {**ADAM_PHASE, "until_share": 0.45}}}
+
+
+def test_a_switch_within_training_is_what_a_plain_loop_does() -> None:
+    plain, ours = narrow(with_module=False), narrow(with_module=False)
+    weights = list(plain.network.parameters())
+    adam = torch.optim.Adam(weights, lr=0.003, betas=(0.9, 0.999), weight_decay=0.01, fused=True)
+    sgd = torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=5e-4, fused=True)
+    batches = plain.batches(images(9), 4, padding=4, flip=True)
+    plain.network.train()
+    for update, (crops, targets) in enumerate(batch for epoch in range(4) for batch in batches.epoch(epoch)):
+        optimizer = adam if update < 5 else sgd
+        if update == 9:
+            optimizer.param_groups[0]["lr"] = 0.05 * 0.1
+        if update == 5:
+            assert not sgd.state, "it begins without momenta"
+        loss = torch.nn.functional.cross_entropy(plain.network(plain.normalise(crops))[0], targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    fit(model=ours, epochs=4, drop_at=0.75, optimizer=HYBRID)
+    assert same(ours.network, plain.network)
+
+
+def test_no_momentum_is_taken_along_to_the_next_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {torch.optim.Adam: [], torch.optim.SGD: []}
+    for kind, seen in states.items():
+        step = kind.step
+        monkeypatch.setattr(kind, "step", lambda self, seen=seen, step=step: seen.append(len(self.state)) or step(self))
+    network, module, _ = fit(epochs=4, optimizer=HYBRID)
+    count = len([*network.parameters(), *module.parameters()])
+    assert states[torch.optim.Adam] == [0, *[count] * 4]
+    assert states[torch.optim.SGD] == [0, *[count] * 6]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(1, "Adam"), (3000, "Adam"), (3001, "NAdam"), (5000, "NAdam"), (5001, "SGD"), (9**9, "SGD")],
+)
+def test_the_labels_of_a_cycle_choose_its_phase(labels: int, expected: str) -> None:
+    second = {"class": "NAdam", "lr": 0.001, "until_labels": 5000}
+    # in whatever order they stand
+    block = {"phases": {"c": SGD_PHASE, "b": second, "a": {**ADAM_PHASE, "until_labels": 3000}}}
+    ((until, optimizer),) = optimizers.phases_of(block, labels, [torch.nn.Parameter(torch.zeros(1))])
+    assert type(optimizer).__name__ == expected
+    assert until == 1.0
+
+
+def test_the_shipped_hybrid_is_adam_then_sgd_as_shipped() -> None:
+    blocks = params.read(ROOT / "params.yaml")["optimizers"]
+    phases = blocks["adam_then_sgd"]["phases"]
+    assert phases["adam"].pop("until_labels") == 3000
+    assert phases == {"adam": blocks["adam"], "sgd": blocks["sgd"]}
+
+
+def test_an_optimizer_without_phases_is_one_until_the_end() -> None:
+    ((until, optimizer),) = optimizers.phases_of(SGD, 10, [torch.nn.Parameter(torch.zeros(1))])
+    assert (until, type(optimizer)) == (1.0, torch.optim.SGD)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 7])

@@ -11,12 +11,13 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from lab import choices, params
 from lab.cycles import pairs
 from lab.data import sizes
-from lab.process.schema import Block, Count, not_a_choice, not_a_number, validate
+from lab.process.schema import Block, Count, not_a_choice, not_a_number, told_apart_by, validate
+from lab.query import replayed
 from lab.training.schedule import epochs_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -31,6 +32,8 @@ BLOCKS = {
     "schedule": "schedules",
     "initialisation": "initialisations",
 }
+# What a name is, which DVC and `-S` find at the end of a dotted key.
+NAME, NAMED = r"[A-Za-z0-9_-]+", "a name may have only letters, digits, _ and -; rename it"
 # What ends a phase of an optimizer.
 UNTIL = ("until_labels", "until_share")
 
@@ -52,7 +55,10 @@ class LossPrediction(Block):
 
 
 class Query(Block):
-    labels: Count | Annotated[list[Count], Field(min_length=1)]
+    labels: Annotated[
+        Annotated[Count, Tag("one")] | Annotated[list[Count], Field(min_length=1), Tag("each")],
+        Discriminator(lambda labels: "each" if isinstance(labels, list) else "one"),
+    ]
     pool_subset: Count | None
 
     @model_validator(mode="after")
@@ -128,9 +134,11 @@ class Params(Block):
     cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     networks: list[Annotated[int, Field(ge=0)]]
     replay: Replay
-    optimizers: dict[str, dict[str, object]]
-    schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape")]]
-    initialisations: dict[str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start")]]
+    optimizers: dict[str, dict[str, Any]]
+    schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape"), told_apart_by("shape")]]
+    initialisations: dict[
+        str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start"), told_apart_by("start")]
+    ]
     protocols: dict[str, Protocol]
 
 
@@ -145,6 +153,8 @@ def check(values: dict, *, optimizers: bool = True) -> None:
     """
     found = validate(Params, values)
     faults = [*_choices(found), *_names(found), *_cycles(found.cycles)]
+    for name, block in found.optimizers.items():
+        faults += _phases(f"optimizers.{name}", block)
     if not faults:
         faults += [*_shares(found), *_budget(found), *_cycles_named(found), *_replay(found)]
     if optimizers:
@@ -186,8 +196,8 @@ def _names(found: Params) -> Iterator[str]:
     """Names that DVC cannot look up: in ``optimizers.${optim}`` a dot separates two keys."""
     for block in BLOCKS.values():
         for name in getattr(found, block):
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                yield f"{block}.{name}: a name may have only letters, digits, _ and -; rename it"
+            if not re.fullmatch(NAME, name):
+                yield f"{block}.{name}: {NAMED}"
 
 
 def _cycles(cycles: list[list[int]]) -> Iterator[str]:
@@ -201,22 +211,40 @@ def _shares(found: Params) -> Iterator[str]:
     """Shares of training that a short training rounds away."""
     key, protocol = f"protocols.{found.protocol}", found.protocols[found.protocol]
     training, schedule = protocol.training, found.schedules[found.schedule]
-    epochs = epochs_of(training.epochs, training.min_updates, protocol.cold_start, training.batch_size)
-    updates = epochs * ceil(protocol.cold_start / training.batch_size)
-    # share, what it does, and what would not be rounded away
-    shares = {
-        f"{key}.loss_prediction.detach_at": (protocol.loss_prediction.detach_at, "the module would be detached"),
-    }
+    start = found.initialisations[found.initialisation]
+    labels = sizes.acquired(protocol.cold_start, protocol.query.labels, len(found.cycles))
+    epochs = epochs_of(training.epochs, training.min_updates, labels[0], training.batch_size)
+    trainings = {f"{key}.training.epochs = {training.epochs}": epochs * ceil(labels[0] / training.batch_size)}
+    if isinstance(start, PreviousWeights) and len(labels) > 1:
+        name = f"initialisations.{found.initialisation}.epochs = {start.epochs}"
+        trainings[name] = start.epochs * ceil(sum(labels[:2]) / training.batch_size)
+    shares = [
+        (
+            f"{key}.loss_prediction.detach_at",
+            protocol.loss_prediction.detach_at,
+            "the module would be detached from the start",
+            "the module would never be detached",
+        )
+    ]
+    name, rate = f"schedules.{found.schedule}", "the learning rate would"
     if isinstance(schedule, Steps):
-        shares[f"schedules.{found.schedule}.drop_at"] = (schedule.drop_at, "the learning rate would drop")
-    for name, (share, does) in shares.items():
-        # An update counts by its middle, as in training.
-        when = {0: "before the first", updates: "only after the last"}.get(ceil(share * updates - 0.5))
-        if 0 < share < 1 and when:
-            yield (
-                f"{name} = {share}: with {key}.training.epochs = {training.epochs} {does} {when} of the {updates} "
-                "updates of the first cycle; choose more epochs or another share"
-            )
+        shares.append((f"{name}.drop_at", schedule.drop_at, f"{rate} drop before the first", f"{rate} never drop"))
+    if isinstance(schedule, Cosine):
+        shares.append((f"{name}.warm_up", schedule.warm_up, f"{rate} not warm up", f"{rate} never fall"))
+    for phase_name, phase in found.optimizers[found.optim].get("phases", {}).items():
+        if "until_share" in phase:
+            name = f"optimizers.{found.optim}.phases.{phase_name}.until_share"
+            shares.append((name, phase["until_share"], "this phase would have none", "the next would have none"))
+
+    for during, updates in trainings.items():
+        for name, share, at_once, never in shares:
+            # An update counts by its middle, as in training.
+            happens = {0: at_once, updates: never}.get(ceil(share * updates - 0.5))
+            if 0 < share < 1 and happens:
+                yield (
+                    f"{name} = {share}: of the {updates} updates of a cycle with {during}, {happens}; "
+                    "choose more epochs or another share"
+                )
 
 
 def _budget(found: Params) -> Iterator[str]:
@@ -240,7 +268,12 @@ def _cycles_named(found: Params) -> Iterator[str]:
 
 def _replay(found: Params) -> Iterator[str]:
     replay, count = found.replay, len(found.cycles)
-    if not found.strategy.startswith("replay"):
+    for key in ("dataset", "strategy"):
+        value, names = getattr(replay, key), choices.names(FILES[key])
+        if value not in (None, *names):
+            yield not_a_choice(f"replay.{key}", value, names)
+            return
+    if not replayed.is_asked_by(found.strategy):
         return
     if not replay.sets:
         yield (
@@ -251,9 +284,12 @@ def _replay(found: Params) -> Iterator[str]:
     if replay.dataset != found.dataset:
         yield f"replay.dataset = {replay.dataset!r}: the run that is replayed chose from it; set dataset to it"
     if len(replay.sets) <= count:
-        yield f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}"
-    if replay.strategy is None or replay.strategy not in choices.names(FILES["strategy"]):
-        yield not_a_choice("replay.strategy", replay.strategy, choices.names(FILES["strategy"]))
+        yield (
+            f"replay.sets: the run that is replayed has {len(replay.sets) - 1} cycles, fewer than these {count}; "
+            f"`python -m lab.cycles {len(replay.sets) - 1}` prints the setting for as many"
+        )
+    if replay.strategy is None:
+        yield not_a_choice("replay.strategy", None, choices.names(FILES["strategy"]))
     elif (trains := choices.load(FILES["strategy"], replay.strategy).TRAINS_MODULE) != (found.strategy == "replay"):
         yield (
             f"strategy = {found.strategy!r}: the run that is replayed trained {'the' if trains else 'no'} module; "
@@ -261,30 +297,52 @@ def _replay(found: Params) -> Iterator[str]:
         )
 
 
+def _phases(key: str, block: dict) -> Iterator[str]:
+    """Faults of how an optimizer's phases follow each other."""
+    if "phases" not in block:
+        return
+    phases, beside = block["phases"], [name for name in block if name != "phases"]
+    if beside:
+        yield f"{key}.{beside[0]} = {block[beside[0]]!r}: with phases, it belongs in each of them"
+        return
+    if not isinstance(phases, dict) or len(phases) < 2:
+        yield f"{key}.phases = {phases!r}: must be a block of two phases or more, each a block with a name"
+        return
+    for name, phase in phases.items():
+        if not re.fullmatch(NAME, str(name)) or not isinstance(name, str):
+            yield f"{key}.phases.{name}: {NAMED}"
+            return
+        if not isinstance(phase, dict):
+            yield f"{key}.phases.{name} = {phase!r}: must be a block of keys and values"
+            return
+    ends = {name: [until for until in UNTIL if until in phase] for name, phase in phases.items()}
+    if sorted(ends.values()) not in [[[], *[[until]] * (len(phases) - 1)] for until in UNTIL]:
+        found = ", ".join(f"{name} has {' and '.join(untils) or 'neither'}" for name, untils in ends.items())
+        yield f"{key}.phases: all but one must have {UNTIL[0]}, or all but one {UNTIL[1]}; {found}"
+        return
+    (until,) = max(ends.values())
+    before: list = []
+    for name, phase in phases.items():
+        if until not in phase:
+            continue
+        end, what = phase[until], f"{key}.phases.{name}.{until} = {phase[until]!r}"
+        if until == "until_labels" and not (isinstance(end, int) and not isinstance(end, bool) and end >= 1):
+            yield f"{what}: must be a whole number of labels, 1 or more"
+        elif until == "until_share" and not (_is_number(end) and 0 < end < 1):
+            yield f"{what}: must be a share between 0 and 1"
+        elif end in before:
+            yield f"{what}: another phase ends there too, and one of them would have nothing to do"
+        before.append(end)
+
+
 def _optimizer(key: str, block: dict) -> Iterator[str]:
-    """Faults of an optimizer's block, with phases or without."""
+    """Faults of an optimizer's arguments, in its phases or without."""
     if "phases" not in block:
         yield from _settings(key, block, ())
         return
-    phases = block["phases"]
-    if set(block) != {"phases"} or not isinstance(phases, list) or len(phases) < 2:
-        yield f"{key}.phases: must be a list of two blocks or more, with nothing beside it"
-        return
-    if not all(isinstance(phase, dict) for phase in phases):
-        yield f"{key}.phases: each must be a block, with a class and its arguments"
-        return
-    kinds = {name for phase in phases[:-1] for name in UNTIL if name in phase}
-    until = next(iter(kinds), UNTIL[0])
-    ends = [phase.get(until) for phase in phases[:-1]]
-    if len(kinds) != 1 or None in ends or any(name in phases[-1] for name in UNTIL):
-        yield f"{key}.phases: all but the last must have until_labels, or all but the last until_share"
-    elif not all(_is_number(end) and end > 0 and (until == "until_labels" or end < 1) for end in ends):
-        kind = "numbers of labels" if until == "until_labels" else "shares, 0 … 1"
-        yield f"{key}.phases: {until} = {ends}: must be {kind}"
-    elif ends != sorted(set(ends)):
-        yield f"{key}.phases: {until} = {ends}: must increase from phase to phase"
-    for number, phase in enumerate(phases):
-        yield from _settings(f"{key}.phases[{number}]", phase, UNTIL)
+    for name, phase in block["phases"].items() if isinstance(block["phases"], dict) else ():
+        if isinstance(phase, dict):
+            yield from _settings(f"{key}.phases.{name}", phase, UNTIL)
 
 
 def _settings(key: str, block: dict, also: tuple[str, ...]) -> Iterator[str]:
@@ -303,7 +361,7 @@ def _settings(key: str, block: dict, also: tuple[str, ...]) -> Iterator[str]:
     arguments = optimizers.arguments(name)
     settings = {argument: value for argument, value in block.items() if argument not in ("class", *also)}
     faults = [
-        not_a_choice(f"{key}.{argument}", value, ["class", *arguments], argument)
+        not_a_choice(f"{key}.{argument}", value, ["class", *also, *arguments], argument)
         if argument not in arguments
         else _setting(f"{key}.{argument}", value, arguments[argument])
         for argument, value in settings.items()

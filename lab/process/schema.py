@@ -1,11 +1,12 @@
 """Check what a YAML file holds, and refuse it in one line a fault: the key, its value, what it may be."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 # What pydantic's kinds of fault ask for, in words.
@@ -23,6 +24,8 @@ MUST = {
     "too_long": "must be a list of {max_length}",
     "model_type": "must be a block of keys and values",
     "dict_type": "must be a block of keys and values",
+    "model_attributes_type": "must be a block of keys and values",
+    "string_pattern_mismatch": "must match {pattern}",
 }
 Model = TypeVar("Model", bound="Block")
 
@@ -53,7 +56,12 @@ def validate(model: type[Model], values: dict) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(fault) for fault in error.errors())) from None
+        raise ValueError("\n".join(_explain(fault, values) for fault in error.errors())) from None
+
+
+def told_apart_by(name: str) -> BeforeValidator:
+    """Of a union of blocks with ``discriminator=name``: a block without that key is refused with the choices too."""
+    return BeforeValidator(lambda block: {name: None, **block} if isinstance(block, dict) else block)
 
 
 def not_a_choice(key: str, value: object, choices: Iterable[str], said: object = None) -> str:
@@ -75,15 +83,20 @@ def not_a_number(key: str, value: object) -> str:
     return f"{key} = {value!r}: must be a number{cure}"
 
 
-def _explain(fault: Mapping[str, Any]) -> str:
-    key = ".".join(map(_on_one_line, fault["loc"]))
+def _explain(fault: Mapping[str, Any], values: dict) -> str:
     value, kind, details = fault["input"], fault["type"], fault.get("ctx", {})
+    key = ".".join(map(_on_one_line, _path(fault["loc"], values, kind == "missing")))
+    if kind == "union_tag_invalid":
+        name, choices = details["discriminator"].strip("'"), details["expected_tags"].replace("'", "")
+        if value[name] is None:
+            return f"{key}.{name}: missing; choose from {choices}"
+        return not_a_choice(f"{key}.{name}", value[name], choices.split(", "))
     if kind == "missing":
         return f"{key}: missing"
     if kind == "value_error":
         return f"{key}.{details['error']}".lstrip(".")
     if kind == "literal_error":
-        return f"{key} = {value!r}: choose from {details['expected']}"
+        return not_a_choice(key, value, re.findall("'([^']*)'", details["expected"]))
     if isinstance(value, str) and kind in ("float_type", "int_type"):
         return not_a_number(key, value)
     if isinstance(value, int | float | date) and kind == "string_type":
@@ -91,6 +104,18 @@ def _explain(fault: Mapping[str, Any]) -> str:
     if kind == "list_type":
         return f"{key} = {value!r}: must be a list, as in [{value}]"
     return f"{key} = {value!r}: {MUST[kind].format(**details) if kind in MUST else fault['msg']}"
+
+
+def _path(loc: tuple[str | int, ...], values: Any, is_missing: bool) -> Iterator[str | int]:
+    """The keys of a fault that the file has; pydantic puts the choices it made in unions between them."""
+    for part in loc[:-1] if is_missing else loc:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        yield part
+    if is_missing:
+        yield loc[-1]
 
 
 def _on_one_line(key: object) -> str:

@@ -14,7 +14,7 @@ from lab.process.interruption import Interruption
 from lab.process.progress import Progress
 
 # The check of optimizers loads PyTorch, which the other stages do without.
-CHECK_OPTIMIZERS = ("check", "cycle")
+CHECK_OPTIMIZERS = ("check", "cycle", "network")
 SUMMARY, CURVE = Path("metrics/summary.json"), Path("plots/curve.csv")
 
 

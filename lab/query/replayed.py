@@ -5,6 +5,11 @@ from pathlib import Path
 from lab.errors import BadInput
 
 
+def is_asked_by(strategy: str) -> bool:
+    """Whether a strategy acquires what another run acquired."""
+    return strategy.startswith("replay")
+
+
 def path_of(cycle: int) -> Path:
     """The pool that a cycle of the other run trained on; without images where nothing is replayed."""
     return Path(f"data/replayed/{cycle}.csv")

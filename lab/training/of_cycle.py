@@ -111,10 +111,10 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
     bar = host.progress(f"cycle {cycle}, {len(pool):,} labels, training", epochs, "epochs")
     trained = model.fit(
         model.batches(split, training.batch_size, training.crop_padding, training.flip),
-        vars(settings.optimizer),
+        params.plain(settings.optimizer),
         Recipe(
             epochs,
-            vars(settings.schedule),
+            params.plain(settings.schedule),
             settings.loss_prediction.margin,
             settings.loss_prediction.weight,
             settings.loss_prediction.detach_at,

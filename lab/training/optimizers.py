@@ -1,11 +1,12 @@
 """Optimizers of ``torch.optim``, each described by a block of params.yaml: its class and the arguments.
 
-A block may hold ``phases`` instead, a list of such blocks, each until a number of labels or a share of a cycle's
-training. An optimizer begins with no momenta: at the start of each cycle and of each of its phases.
+A block may hold ``phases`` instead: such blocks by name, each but the last until a number of labels or a share of a
+cycle's training. An optimizer begins with no momenta, at the start of each cycle and of each of its phases.
 """
 
 import inspect
 from collections.abc import Iterable
+from math import inf
 from typing import NamedTuple
 
 from torch import Tensor, optim
@@ -46,14 +47,15 @@ def phases_of(block: dict, labels: int, parameters: Iterable[Tensor]) -> list[Ph
         labels: images that the cycle trains on.
     """
     parameters = list(parameters)
-    phases = (
-        [block]
-        if "phases" not in block
-        else [phase for phase in block["phases"] if labels <= phase.get("until_labels", labels)]
-    )
+    phases = sorted(block.get("phases", {"": block}).values(), key=_end)
+    phases = [phase for phase in phases if labels <= phase.get("until_labels", labels)]
     if "until_share" not in phases[0]:
         phases = phases[:1]
     return [Phase(phase.get("until_share", 1.0), build(phase, parameters)) for phase in phases]
+
+
+def _end(phase: dict) -> float:
+    return phase.get("until_labels", phase.get("until_share", inf))
 
 
 def build(block: dict, parameters: Iterable[Tensor]) -> optim.Optimizer:

@@ -24,7 +24,8 @@ def write(path: Path, model: Learner, **about: object) -> None:
     statistics = model.normalise.statistics
     shape = model.shape._asdict() | {"precision": str(model.shape.precision).removeprefix("torch.")}
     shape |= {"mean": statistics.mean.tolist(), "std": statistics.std.tolist(), "classes": statistics.classes}
-    write_bytes(path, save(model.state(), {"shape": json.dumps(shape), "about": json.dumps(about)}))
+    # In one entry: safetensors writes several in an order of chance, and the same weights are to be the same bytes.
+    write_bytes(path, save(model.state(), {"learner": json.dumps({"shape": shape, "about": about})}))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -35,7 +36,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def read(path: Path, device: str = "cpu") -> Learner:
     """The trained network of a file that ``write`` wrote, on a device; ``predict`` it, or train it further."""
     with safe_open(path, framework="pt") as file:
-        shape = json.loads(file.metadata()["shape"])
+        shape = json.loads(file.metadata()["learner"])["shape"]
     mean, std = (np.asarray(shape.pop(name), dtype=np.float32) for name in ("mean", "std"))
     statistics = Statistics(mean, std, shape.pop("classes"))
     shape["precision"] = getattr(torch, shape["precision"])
