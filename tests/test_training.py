@@ -14,6 +14,7 @@ from lab.training import learner, optimizers
 from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
 from lab.training.learner import Learner, Shape
+from lab.training.schedule import epochs_of, factor_at
 from lab.training.train import Epoch, Recipe
 from tests.conftest import ROOT
 
