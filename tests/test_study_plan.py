@@ -40,7 +40,7 @@ def test_the_papers_grid_has_every_pair() -> None:
     found = plan.read(ROOT / "studies/paper/study.yaml", PARAMS)
     pairs = {(arm.params["arch"], arm.params["optim"]) for arm in found}
     assert len(pairs) == 12
-    assert [estimate.labels_of(arm) for arm in found[:1]] == [[1000 * number for number in range(1, 11)]]
+    assert [arm.labels for arm in found[:1]] == [[1000 * number for number in range(1, 11)]]
 
 
 def test_names_say_what_the_arms_vary(tmp_path: Path) -> None:

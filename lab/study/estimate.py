@@ -27,14 +27,6 @@ class Passes(NamedTuple):
     forward: int
 
 
-def labels_of(arm: Arm) -> list[int]:
-    """Labelled images of each cycle."""
-    return [
-        arm.protocol["cold_start"] + number * arm.protocol["query"]["labels"]
-        for number in range(len(arm.params["cycles"]))
-    ]
-
-
 def passes_of(arm: Arm) -> list[Passes]:
     """The image passes of each cycle."""
     dataset = choices.load(FILES["dataset"], arm.params["dataset"])
@@ -45,7 +37,7 @@ def passes_of(arm: Arm) -> list[Passes]:
             labels * arm.protocol["training"]["epochs"],
             dataset.TEST_IMAGES + (min(pool - labels, subset or pool) if scores_pool else 0),
         )
-        for labels in labels_of(arm)
+        for labels in arm.labels
     ]
 
 

@@ -7,6 +7,7 @@
       arch: [resnet18]
       optim: [sgd, adam]
     cycles: 10                        # optional; as in params.yaml where it is left out
+    analysis: …                       # optional; what the study asks: lab/study/analysis.py
 
 Every key of params.yaml can be varied under ``arms``, dotted where it lies in a block.
 """
@@ -25,6 +26,7 @@ from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check
 from lab.process.schema import Block, Count, validate
+from lab.study.analysis import Analysis
 
 # What an arm's name always has, and the strategy that it leaves out.
 ALWAYS = ("arch", "optim")
@@ -47,6 +49,7 @@ class _StudyFile(Block):
     seeds: Annotated[list[check.Seed], Field(min_length=1)]
     arms: Annotated[dict[str, Annotated[list, Field(min_length=1)]], Field(min_length=1)]
     cycles: Count | None = None
+    analysis: Analysis | None = None
 
 
 class Arm(NamedTuple):
@@ -79,6 +82,12 @@ class Arm(NamedTuple):
         """The block of the arm's protocol."""
         return self.params["protocols"][self.params["protocol"]]
 
+    @property
+    def labels(self) -> list[int]:
+        """Labelled images of each cycle."""
+        cold_start, query = self.protocol["cold_start"], self.protocol["query"]["labels"]
+        return [cold_start + number * query for number in range(len(self.params["cycles"]))]
+
 
 def read(path: Path, params_text: str) -> list[Arm]:
     """The arms of a study, seed by seed, so that a study that is stopped early has whole seeds.
@@ -110,6 +119,8 @@ def read(path: Path, params_text: str) -> list[Arm]:
     faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, swept, has_optimizers)]
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
+    if study.analysis and not faults:
+        faults += study.analysis.faults(list(dict.fromkeys(arm.group for arm in arms)), arms[0].labels)
     if faults:
         raise _refusal(path, dict.fromkeys(faults))
     return arms
