@@ -303,7 +303,7 @@ def _measured(tidy: pd.DataFrame, runs: pd.DataFrame, part: Part) -> Measured:
     missing = [words(group) for group in part.weights if group not in runs.index]
     cycles = [count for labels in (part.labels, part.since) if labels for count in within(labels)]
     absent = [f"{count:,}" for count in cycles if count not in runs.columns]
-    if set(tidy["dataset"]) != {PROTOCOL["dataset"]}:
+    if tidy["dataset"].iloc[0] != PROTOCOL["dataset"]:
         why = "the paper's data set is CIFAR-10"
     elif missing:
         why = f"no arm {missing[0]}"

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from lab.measures.budget import area_under_budget_curve, labels_to_reach
@@ -127,7 +126,7 @@ def seeds_to_find(size: float, deviation: float, alpha: float = 1 - CONFIDENCE) 
 
 
 def seed_hours(tidy: pd.DataFrame, groups: Iterable[str]) -> float:
-    """Hours of one seed more of these groups, by the mean of their runs; NaN where a cycle has no seconds."""
+    """Hours of one seed more of these groups, by the mean of their runs; NaN where all of a group lack seconds."""
     seconds = tidy.filter(regex="_seconds$").sum(axis=1, skipna=False)
     runs = tidy.assign(seconds=seconds)[tidy["group"].isin(groups)].groupby(["group", "seed"])["seconds"]
     return runs.sum(skipna=False).groupby("group").mean().sum(skipna=False) / 3600
@@ -197,9 +196,12 @@ def pairwise(tidy: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 
 
 def holm(p: Iterable[float]) -> list[float]:
-    """Values of p, adjusted by Holm for how many there are."""
-    values = list(p)
-    return list(multipletests(values, method="holm")[1]) if values else []
+    """Values of p, adjusted by Holm: the smallest times their number, the next times one less, none below another."""
+    values = np.array(list(p))
+    order = np.argsort(values)
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return np.minimum(adjusted, 1).tolist()
 
 
 def wins(tidy: pd.DataFrame) -> pd.DataFrame:
