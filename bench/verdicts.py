@@ -124,7 +124,7 @@ def table_of(groups: list[str], seeds: int) -> pd.DataFrame:
 
 
 def noisy(base: pd.DataFrame, draw: np.random.Generator, probability: float) -> pd.DataFrame:
-    """With noise; cycles of SGD collapse with a probability, and others make up for it, so that means stay as they were."""
+    """With noise. Cycles of SGD collapse with a probability, and the others make up for it: means stay as they were."""
     cycles = len(LABELS)
     runs = np.repeat(draw.normal(0, RUN, len(base) // cycles), cycles)
     failed = (base["optim"] == "sgd") & (draw.random(len(base)) < probability)

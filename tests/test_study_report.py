@@ -162,6 +162,25 @@ def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -
     assert colours == [{style.OTHERS[0]}, {style.OTHERS[1]}]
 
 
+def test_a_collapsed_run_is_named_and_marked() -> None:
+    table = tidy_of(CURVES)
+    failed = (table["arm"] == "resnet18-sgd-s1") & (table["labels"] == 3000)
+    assert "collapsed" not in page_of(table, 12)
+    table.loc[failed, "training_accuracy"] = 0.41
+    accuracy = table.loc[failed, "accuracy"].iloc[0]
+    assert (
+        f"ResNet-18 SGD, seed 1, at 3,000 labels: training accuracy 41%, of the best seed 99%; "
+        f"test accuracy {accuracy:.1%}"
+    ) in page_of(table, 12)
+    marks = [
+        line.get_xydata().tolist()
+        for axes in figure_3(table).axes
+        for line in axes.lines
+        if line.get_marker() == "x" and len(line.get_xydata())
+    ]
+    assert marks == [[[3000, pytest.approx(accuracy)]]]
+
+
 def test_an_empty_win_matrix_is_left_out() -> None:
     alike = {"resnet18-sgd": line(0.5, 0.9), "resnet18-adam": line(0.5, 0.9)}
     assert figures.win_matrix(tidy_of(alike, spread=0)) is None

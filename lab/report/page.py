@@ -32,7 +32,7 @@ from lab.study.analysis import Analysis
 
 TEMPLATE = Path(__file__).with_name("page.html")
 AREA = "area"
-NOT_ASKED = "no verdict: not among the questions that were stated beforehand"
+NOT_ASKED = "not asked beforehand"
 NOT_YET = "no figure: its arms are not finished"
 
 
@@ -165,7 +165,8 @@ def _claims(verdicts: pd.DataFrame) -> tuple[list[dict], list[dict]]:
 
 def _to_decide(size: float, needed: float, hours: float) -> str:
     cost = "hours not known" if pd.isna(hours) else f"{hours:,.1f} hours more"
-    return f"{needed:.0f} seeds would find a difference of ±{100 * size:g} points ({cost})"
+    points = "1 point" if size == 0.01 else f"{100 * size:g} points"
+    return f"{needed:.0f} seeds would find a difference of {points} ({cost})"
 
 
 def departures(tidy: pd.DataFrame) -> str:
