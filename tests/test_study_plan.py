@@ -26,7 +26,7 @@ def arms_of(tmp_path: Path, **study: object) -> list[plan.Arm]:
 @pytest.mark.parametrize(
     ("name", "arms", "first"),
     [
-        ("paper", 60, "resnet18-sgd-s0"),
+        ("paper", 180, "resnet18-sgd-s0"),
         ("cpu", 24, "cpu_study-resnet18-sgd-s0"),
         ("digits", 12, "demo-resnet18-sgd-s1"),
     ],
@@ -40,9 +40,10 @@ def test_studies_that_are_shipped(name: str, arms: int, first: str) -> None:
 
 def test_the_papers_grid_has_every_pair() -> None:
     found = plan.read(ROOT / "studies/paper/study.yaml", PARAMS)
-    pairs = {(arm.params["arch"], arm.params["optim"]) for arm in found}
-    assert len(pairs) == 12
-    assert [estimate.labels_of(arm) for arm in found[:1]] == [[1000 * number for number in range(1, 11)]]
+    triples = {(arm.params["arch"], arm.params["optim"], arm.params["strategy"]) for arm in found}
+    assert len(triples) == 36
+    assert {strategy for *_, strategy in triples} == {"loss_prediction", "random", "random_without_module"}
+    assert [arm.labels for arm in found[:1]] == [[1000 * number for number in range(1, 11)]]
 
 
 def test_names_say_what_the_arms_vary(tmp_path: Path) -> None:

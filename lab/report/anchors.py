@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lab.errors import BadInput
-from lab.report.claims import Data
+from lab.report.protocol import is_kept
 from lab.report.statistics import FEWEST_SEEDS
 
 FILE = Path("studies/anchors.csv")
@@ -35,7 +35,7 @@ def compare(tidy: pd.DataFrame, group: str, anchors: pd.DataFrame, source: str, 
     runs = tidy[tidy["group"] == group]
     curve = curves.get_group((source, method))
     (arch, strategy), (anchor_arch,) = runs[["arch", "strategy"]].iloc[0], curve["arch"].unique()
-    if not Data(runs).is_at_paper_scale:
+    if not is_kept(runs):
         protocol = runs["protocol"].iloc[0]
         raise BadInput(f"{group} (protocol {protocol}) was not run at the paper's scale, which is that of the anchors")
     if arch != anchor_arch or strategy not in (method, f"{method}_without_module"):

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from lab.report import style
-from lab.report.claims import Data
 from lab.report.curve import BUDGET_LABEL, DASHES, REFERENCE, Look, draw_lines, label_ends, set_theme, show_budget
-from lab.report.statistics import FEWEST_SEEDS, area, wins
+from lab.report.protocol import is_kept
+from lab.report.statistics import FEWEST_SEEDS, area, collapsed, runs_of, wins
 from lab.report.style import words
 
 USUAL = "loss_prediction"
@@ -76,7 +76,7 @@ def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
     set_theme(font_scale=0.9)
     # Words stay words in an SVG: they can be searched, and the file is small.
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "study"}
-    public = anchors if Data(tidy).is_at_paper_scale else None
+    public = anchors if is_kept(tidy) else None
     table = _with_costs(_in_order(tidy))
     figures = {name: draw(chart, table, public if name == "figure_3" else None) for name, chart in CHARTS.items()}
     figures |= {"area": areas(tidy), "classes": classes(tidy), "wins": win_matrix(tidy)}
@@ -113,6 +113,7 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     panels = _panels(table)
     archs = table["arch"].nunique()
     figure, grid = _grid(len(panels), min(len(panels), archs if archs > 1 else MOST_COLUMNS))
+    failed = collapsed(table) if (chart.x, chart.y) == ("labels", "accuracy") else None
     ends = []
     for axes, (title, part) in zip(grid, panels.items(), strict=True):
         others = table[table["arch"].isin(part["arch"]) & ~table["group"].isin(part["group"])]
@@ -121,6 +122,9 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
         ends.append(draw_lines(axes, part, chart.x, chart.y, _looks(part), **options))
         if public is not None:
             ends[-1] = pd.concat([ends[-1], _draw_published(axes, part, public)])
+        if failed is not None:
+            marked = failed[failed["group"].isin(part["group"])]
+            axes.plot(marked["labels"], marked["accuracy"], "kx", zorder=4)
         if chart.chance is not None:
             axes.axhline(chart.chance, color="black", linewidth=1)
         axes.set(title=title, xlabel=chart.x_label, ylabel=chart.y_label)
@@ -136,6 +140,8 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
     notes = [f"Protocol {protocol}. {drawn}"]
     if len(panels) > archs:
         notes.append("Grey: the lines of the other panels.")
+    if failed is not None and len(failed):
+        notes.append("×: a run whose training collapsed.")
     if chart.chance is not None:
         notes.append("Black: chance.")
     if public is not None:
@@ -149,7 +155,7 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     """Area under the budget curve: a dot a seed, a bar for their mean; None for single cycles."""
     if tidy["labels"].nunique() < 2:
         return None
-    runs = tidy.groupby(["arch", "group", "optim", "seed"], sort=False).apply(area).rename("area").reset_index()
+    runs = tidy.drop_duplicates("arm").merge(area(runs_of(tidy)).rename("area").reset_index())
     runs["group"] = runs["group"].map(words)
     figure, axes = plt.subplots(figsize=(7, 1.4 + 0.34 * runs["group"].nunique()), layout="constrained")
     options = {"palette": style.colours(runs["optim"]), "alpha": 0.8, "jitter": False, "clip_on": False}

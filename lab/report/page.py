@@ -3,6 +3,7 @@
 import re
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,28 +12,53 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lab.data.files import replaced, write_text
-from lab.report import anchors, claims, figures, style
+from lab.report import anchors, claims, decomposition, figures, style
+from lab.report.analysis import answers
 from lab.report.compare import differing_environments
 from lab.report.figures import SECONDS
-from lab.report.statistics import FEWEST_SEEDS, area, final_accuracy, pairwise, summary, unpaired_seeds
+from lab.report.protocol import is_kept
+from lab.report.statistics import (
+    FEWEST_SEEDS,
+    area,
+    collapsed,
+    final_accuracy,
+    mean_accuracy,
+    pairwise,
+    summary,
+    unpaired_seeds,
+)
 from lab.report.style import words
+from lab.study.analysis import Analysis
 
 TEMPLATE = Path(__file__).with_name("page.html")
 TOO_FEW = (
     f"Arms with fewer than {FEWEST_SEEDS} seeds get no deviation, interval, test or verdict: "
     "a difference between them may be chance, and does not show which is better."
 )
+AREA = "area"
+NOT_ASKED = "not asked beforehand"
+NOT_YET = "no figure: its arms are not finished"
 
 
-def write(tidy: pd.DataFrame, expected: int, folder: Path) -> None:
+class Stated(NamedTuple):
+    """What a study asked in its file. since: a sentence, which commit first held it."""
+
+    analysis: Analysis
+    since: str
+
+
+def write(tidy: pd.DataFrame, expected: int, folder: Path, stated: Stated | None = None) -> None:
     """Write the report of a tidy table.
 
     Args:
         expected: arms of the study, seeds included; the report says how many are missing.
         folder: where to; files of an earlier report are replaced.
+        stated: the analysis that the study stated; only its questions get verdicts then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     verdicts = claims.verdicts(tidy)
+    if stated:
+        verdicts = verdicts.assign(verdict=NOT_ASKED, p_holm=None, needed=None)
     write_text(folder / "tidy.csv", tidy.to_csv(index=False))
     write_text(folder / "claims.csv", verdicts.to_csv(index=False))
     write_text(folder / "claims.md", claims_markdown(tidy, verdicts))
@@ -43,10 +69,16 @@ def write(tidy: pd.DataFrame, expected: int, folder: Path) -> None:
         with replaced(folder / f"{name}.png") as file:
             figure.savefig(file, dpi=130, format="png")
         plt.close(figure)
-    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected))
+    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected, stated))
 
 
-def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], expected: int) -> str:
+def page(
+    tidy: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    drawings: dict[str, str],
+    expected: int,
+    stated: Stated | None = None,
+) -> str:
     """The report as one HTML page that loads nothing. drawings: the figures' SVG, by name."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -69,7 +101,11 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
         figures={name: _element(svg) for name, svg in drawings.items()},
         tested=tested,
         untested=untested,
-        is_at_paper_scale=claims.Data(tidy).is_at_paper_scale,
+        departures=departures(tidy),
+        stated=stated,
+        answers=_html(answer_table(answers(tidy, stated.analysis), stated.analysis.equivalence)) if stated else "",
+        crossed=[crossed_tables(tidy, one, two) for one, two in decomposition.pairs(tidy)],
+        collapsed=collapsed_lines(tidy),
         summary=_html(summary_table(tidy)),
         costs=_html(cost_table(tidy)),
         tests={title: _html(test_table(tests)) for title, tests in compared.items() if len(tests)},
@@ -80,15 +116,15 @@ def page(tidy: pd.DataFrame, verdicts: pd.DataFrame, drawings: dict[str, str], e
 
 def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
     """The claims as Markdown: what they are judged by, and a table with a row a claim, a line a part."""
-    scale = "the paper's scale"
-    if not claims.Data(tidy).is_at_paper_scale:
-        scale = "**not the paper's scale**: its labels stand for shares of this budget, and verdicts hold here alone"
+    scale = "the paper's protocol"
+    if not is_kept(tidy):
+        scale = f"**not the paper's protocol** ({departures(tidy)}): verdicts hold here alone"
     seeds = tidy.groupby("group")["seed"].nunique().min()
     lines = [
         f"Protocol `{tidy['protocol'].iloc[0]}`, {tidy['labels'].min():,} to {tidy['labels'].max():,} labels, "
         f"{style.seeds(seeds)} or more an arm; {scale}. Points of accuracy with 95 % intervals (Student's t, paired by "
-        "seed). A claim is supported where all its parts are, contradicted where any is, by an interval widened for "
-        "the number of parts.",
+        "seed). A claim is supported where all its inequalities are clear, contradicted where the opposite of any is; "
+        "p is corrected for the claims that were tested (Holm).",
         "",
         *([f"**{TOO_FEW}**", ""] if seeds < FEWEST_SEEDS else []),
     ]
@@ -97,20 +133,24 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
         lines += ["| claim (section of the paper) | measured | verdict |", "|---|---|---|"]
     for claim in tested:
         text = f"**{claim['claim']}** ({claim['source']}): “{claim['sentence']}”"
-        lines.append(f"| {text} | {'<br>'.join(claim['lines'])} | **{claim['verdict']}** |")
+        verdict = "<br>".join([f"**{claim['verdict']}**", *claim["notes"]])
+        lines.append(f"| {text} | {'<br>'.join(claim['lines'])} | {verdict} |")
     if untested:
-        lines += [*([""] if tested else []), "Not tested: " + "; ".join(claim["claim"] for claim in untested) + "."]
+        reasons = pd.DataFrame(untested).groupby("why", sort=False)["claim"]
+        lines += [*([""] if tested else []), "Not tested:", ""]
+        lines += [f"- {why}: {'; '.join(names)}" for why, names in reasons]
     return "\n".join(lines) + "\n"
 
 
 def claim_lines(rows: pd.DataFrame) -> list[str]:
-    """The parts of a claim, a line each; those that need what the study does not have are only counted."""
+    """The figures of a claim, a line each; of those that the study does not have, how many, and why the first."""
     lines = [
-        f"{row['measured']}: {interval(row)}, {row['part'] if row['is_judged'] else 'not tested'}"
+        f"{row['measured']}: {interval(row)}{', ' if row['why'] else ''}{row['why']}"
         for _, row in rows[rows["seeds"] > 0].iterrows()
     ]
-    if absent := len(rows) - len(lines):
-        lines.append(f"{absent} of {len(rows)} figures need arms or cycles that this study does not have")
+    absent = rows[rows["seeds"] == 0]
+    if len(absent):
+        lines.append(f"{len(absent)} of {len(rows)} figures are not in this study: {absent['why'].iloc[0]}")
     return lines
 
 
@@ -119,9 +159,71 @@ def _claims(verdicts: pd.DataFrame) -> tuple[list[dict], list[dict]]:
     tested: list[dict] = []
     untested: list[dict] = []
     for _, rows in verdicts.groupby("claim", sort=False):
-        about = rows.iloc[0][["claim", "source", "sentence", "verdict"]]
-        (tested if rows["is_judged"].any() else untested).append({"lines": claim_lines(rows), **about})
+        about = rows.iloc[0][["claim", "source", "sentence", "verdict", "p_holm", "needed", "hours"]]
+        notes = [f"p by Holm {about['p_holm']:.3g}"] if pd.notna(about["p_holm"]) else []
+        if pd.notna(about["needed"]):
+            notes.append(_to_decide(claims.PARITY, about["needed"], about["hours"]))
+        claim = {"lines": claim_lines(rows), "notes": notes, "why": rows["why"].iloc[0], **about}
+        (tested if (rows["why"] == "").any() else untested).append(claim)
     return tested, untested
+
+
+def _to_decide(size: float, needed: float, hours: float) -> str:
+    cost = "hours not known" if pd.isna(hours) else f"{hours:,.1f} hours more"
+    points = "1 point" if size == 0.01 else f"{100 * size:g} points"
+    return f"{needed:.0f} seeds would find a difference of {points} ({cost})"
+
+
+def departures(tidy: pd.DataFrame) -> str:
+    """How runs depart from the paper's protocol, in one line; empty where none does."""
+    found = "; ".join(tidy["departures"].unique()).split("; ")
+    return ", ".join(dict.fromkeys(filter(None, found)))
+
+
+def answer_table(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The answers to the questions of a study as text."""
+    outcomes = [
+        f"{row['outcome'] if row['seeds'] else NOT_YET}"
+        + (f": {_to_decide(margin, row['needed'], row['hours'])}" if pd.notna(row["needed"]) else "")
+        for _, row in found.iterrows()
+    ]
+    shown = found[["p", "p_flip", "p_holm", "p_within"]].astype(float).map("{:.3g}".format).replace("nan", "–")
+    return pd.DataFrame(
+        {
+            "question": found["rank"] + ": " + found["name"],
+            "measured": found["asked"],
+            "points [95 % interval]": [interval(row) for _, row in found.iterrows()],
+            "p": shown["p"],
+            "p by sign flips": shown["p_flip"],
+            "p by Holm": shown["p_holm"],
+            f"p of ±{100 * margin:g} points or more, by Holm": shown["p_within"],
+            "answer": outcomes,
+        }
+    )
+
+
+def crossed_tables(tidy: pd.DataFrame, one: str, two: str) -> dict[str, str]:
+    """What two arms learn and choose: the gap between them taken apart, and the matrices at each budget."""
+    table = decomposition.effects(tidy, one, two)
+    table["points"] = [interval(row) for _, row in table.iterrows()]
+    table["labels"] = [AREA if pd.isna(count) else f"{count:,.0f}" for count in table["labels"]]
+    effects = table.pivot(index="labels", columns="effect", values="points").loc[table["labels"].unique()]
+    effects = effects[list(decomposition.EFFECTS)].reset_index()
+    measures = {AREA: area} | {f"{count:,}": mean_accuracy([count]) for count in np.unique(tidy["labels"])}
+    cells = {when: decomposition.matrix(tidy, [one, two], measure).stack() for when, measure in measures.items()}
+    matrix = pd.DataFrame(cells).T.map("{:.1%}".format)
+    matrix.columns = [f"trained by {words(trained)}, chosen by {words(chosen)}" for trained, chosen in matrix.columns]
+    matrix = matrix.rename_axis("labels").reset_index()
+    return {"title": f"{words(one)} − {words(two)}", "effects": _html(effects), "matrix": _html(matrix)}
+
+
+def collapsed_lines(tidy: pd.DataFrame) -> list[str]:
+    """The collapsed runs, a line each cycle."""
+    return [
+        f"{words(row['group'])}, seed {row['seed']}, at {row['labels']:,} labels: training accuracy "
+        f"{row['training_accuracy']:.0%}, of the best seed {row['best']:.0%}; test accuracy {row['accuracy']:.1%}"
+        for _, row in collapsed(tidy).iterrows()
+    ]
 
 
 def interval(row: pd.Series) -> str:
@@ -184,6 +286,7 @@ def test_table(tests: pd.DataFrame) -> pd.DataFrame:
             "difference": tests["group"].map(words) + " − " + tests["other"].map(words),
             "points [95 % interval]": [interval(row) for _, row in tests.iterrows()],
             "p": tests["p"].map("{:.3g}".format),
+            "p by sign flips": tests["p_flip"].map("{:.3g}".format),
             "p by Holm": tests["p_holm"].map("{:.3g}".format),
         }
     ).iloc[np.argsort(tests["p"].to_numpy(dtype=float), kind="stable")]

@@ -36,6 +36,8 @@ def words(name: str) -> str:
 def _word(name: str) -> str:
     if depth := re.fullmatch(r"resnet(\d+)", name):
         return f"ResNet-{depth[1]}"
+    if name.startswith("chosen_by_"):
+        return f"chosen by {_word(name.removeprefix('chosen_by_'))}"
     # a param and its value, lr0.1
     if setting := re.fullmatch(r"([a-z_]+?)(\d.*)", name):
         name, value = setting[1], setting[2].replace("e_", "e-")

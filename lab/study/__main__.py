@@ -184,13 +184,20 @@ def _cycles(folder: Path, arm: plan.Arm, state: ArmState) -> str:
 
 def _report(arguments: Namespace) -> None:
     from lab.report import page as report
+    from lab.study import analysis as study_analysis
+    from lab.study.stated import when
 
     folder = folders.results_of(arguments.study)
     arms = _arms(arguments.study)
     if arguments.study.name == "search.yaml":
         _report_search(arguments, arms)
         return
-    report.write(_tidy(arguments, arms), len(arms), folder)
+    tidy = _tidy(arguments, arms)
+    analysis, stated = study_analysis.read(arguments.study), None
+    if analysis:
+        revisions = tidy["revision"].unique() if arguments.tidy else _revisions(arms)
+        stated = report.Stated(analysis, when(arguments.study, revisions))
+    report.write(tidy, len(arms), folder, stated)
     print(f"{folder / 'report.html'}: opens without internet; tables and figures are in the same folder")
 
 

@@ -2,7 +2,10 @@
 
 import json
 from copy import deepcopy
+from itertools import accumulate
 from typing import NamedTuple
+
+from lab.data import sizes
 
 
 class Arm(NamedTuple):
@@ -37,6 +40,12 @@ class Arm(NamedTuple):
         """What the stages up to the cold start depend on, which arms share."""
         chosen = [self.params[key] for key in ("protocol", "dataset", "validation", "cold_start_seed")]
         return json.dumps([*chosen, self.protocol["cold_start"]])
+
+    @property
+    def labels(self) -> list[int]:
+        """Labelled images of each cycle."""
+        cold_start, query = self.protocol["cold_start"], self.protocol["query"]["labels"]
+        return list(accumulate(sizes.acquired(cold_start, query, len(self.params["cycles"]))))
 
     @property
     def protocol(self) -> dict:

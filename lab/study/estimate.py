@@ -1,14 +1,12 @@
 """What a study will cost: image passes, and the time they take at the speed measured here."""
 
 from functools import cache
-from itertools import accumulate
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
 from lab import choices
-from lab.data import sizes
 from lab.data.dataset import Split
 from lab.data.prepared import Statistics
 from lab.model.resnet import count_flops
@@ -43,12 +41,6 @@ class Passes(NamedTuple):
     forward: int
 
 
-def labels_of(arm: Arm) -> list[int]:
-    """Labelled images of each cycle."""
-    cold_start, query = arm.protocol["cold_start"], arm.protocol["query"]["labels"]
-    return list(accumulate(sizes.acquired(cold_start, query, len(arm.params["cycles"]))))
-
-
 def passes_of(arm: Arm) -> list[Passes]:
     """The image passes of each cycle."""
     dataset = choices.load(FILES["dataset"], arm.params["dataset"])
@@ -68,7 +60,7 @@ def passes_of(arm: Arm) -> list[Passes]:
             labels * epochs(cycle, labels),
             judges + (min(pool - labels, subset or pool) if scores_pool else 0),
         )
-        for cycle, labels in enumerate(labels_of(arm))
+        for cycle, labels in enumerate(arm.labels)
     ]
 
 

@@ -19,7 +19,7 @@ def show(arms: list[Arm], jobs: int) -> None:
     """Print what is known, measure this machine's speed, then print the hours here. jobs: arms at once."""
     passes = {arm.name: _passes(arm) for arm in arms}
     rows = [["arm", "labels", "images trained on", "images scored"]]
-    rows += [[arm.name, f"{estimate.labels_of(arm)[-1]:,}", *(f"{n:,}" for n in passes[arm.name])] for arm in arms]
+    rows += [[arm.name, f"{arm.labels[-1]:,}", *(f"{n:,}" for n in passes[arm.name])] for arm in arms]
     rows += [["all", "", *(f"{sum(counts):,}" for counts in zip(*passes.values(), strict=True))]]
     _print(rows)
     print(*on_gpus(arms), "", sep="\n", flush=True)

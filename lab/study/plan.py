@@ -7,6 +7,7 @@
       arch: [resnet18]
       optim: [sgd, adam]
     cycles: 10                        # optional; as in params.yaml where it is left out
+    analysis: …                       # optional; what the study asks: lab/study/analysis.py
 
 Every key of params.yaml can be varied under ``arms``, dotted where it lies in a block.
 """
@@ -27,6 +28,7 @@ from lab.errors import BadInput
 from lab.process import check
 from lab.process.schema import Block, Count, validate
 from lab.study import search
+from lab.study.analysis import Analysis
 from lab.study.arms import Arm, with_settings
 
 # What an arm's name always has, and the strategy that it leaves out.
@@ -54,6 +56,7 @@ class _StudyFile(Block):
     arms: _Grid | Annotated[list[_Grid], Field(min_length=1)]
     crossed: list[Literal["optim", "arch", "seed"]] = Field(default_factory=list)
     cycles: Count | None = None
+    analysis: Analysis | None = None
 
     @property
     def grids(self) -> list[dict[str, list]]:
@@ -93,13 +96,15 @@ def read(path: Path, params_text: str) -> list[Arm]:
         # Those that are replayed come first, and those that replay them directly behind.
         arms += [*found, *_crossed(study, chosen, found)]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
-    return _without_faults(path, arms, any(key.startswith("optimizers.") for key in keys))
+    return _without_faults(path, arms, any(key.startswith("optimizers.") for key in keys), study.analysis)
 
 
-def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool) -> list[Arm]:
+def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool, analysis: Analysis | None = None) -> list[Arm]:
     faults = [f"{arm.name}: {fault}" for arm in arms for fault in _faults(arm, has_optimizers)]
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
+    if analysis and not faults:
+        faults += analysis.faults(list(dict.fromkeys(arm.group for arm in arms)), arms[0].labels)
     if faults := faults or list(_repeated(arms)):
         raise _refusal(path, dict.fromkeys(faults))
     return arms

@@ -12,6 +12,7 @@ from lab.data import history
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.process.costs import LOG
+from lab.report.protocol import departures
 from lab.study import experiments
 from lab.study.arms import Arm
 from lab.study.experiments import git
@@ -21,7 +22,8 @@ SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 # What a reader of the table may rely on.
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
-    *("accuracy", "label_efficiency", "loss_spearman", "loss_pair_accuracy"),
+    "departures",
+    *("accuracy", "training_accuracy", "label_efficiency", "loss_spearman", "loss_pair_accuracy"),
     *("training_images", "parameters", "flops", "acquired_classes", *SECONDS, "images_per_second", "peak_memory_mb"),
     *("target_accuracy", "first_set"),
     *("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled", "revision"),
@@ -69,7 +71,8 @@ def read(path: Path) -> pd.DataFrame:
         BadInput: the file cannot be read, or a column is missing.
     """
     try:
-        table = pd.read_csv(path)
+        # "" is a value of departures
+        table = pd.read_csv(path, converters={"departures": str})
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not a tidy table ({error})") from error
     if missing := set(COLUMNS) - set(table):
@@ -94,6 +97,8 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             **chosen,
             # Of the study: a crossed arm may train under another one.
             seed=arm.seed,
+            training_accuracy=curve.get("training_accuracy", float("nan")),
+            departures="; ".join(departures(params)),
             settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
             first_set=hashes["data/labelled/0.csv"],

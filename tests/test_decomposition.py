@@ -1,0 +1,112 @@
+"""Learning and choosing taken apart, on made-up tables of which both are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lab.report import decomposition
+from lab.report.decomposition import choosing, gap, interaction, learning
+from lab.report.statistics import mean_accuracy, runs_of
+from lab.study.analysis import crossed
+from tests.study_tables import line, tidy_of
+
+A, B = "resnet18-adam", "resnet18-sgd"
+AB, BA = "resnet18-adam-chosen_by_sgd", "resnet18-sgd-chosen_by_adam"
+# After the first cycle: what Adam's training is worth, what its choices are, and what both together are beyond that.
+LEARNS, CHOOSES, BOTH = 0.03, -0.02, 0.01
+
+
+def planted(seeds: int = 5, noise: float = 0.001) -> pd.DataFrame:
+    """Runs of a seed share most of their noise, as paired runs do; in the first cycle no choice has any effect."""
+    base = np.array(line(0.5, 0.9))
+    later = np.arange(10) > 0
+    curves = {
+        A: base + LEARNS + (CHOOSES + BOTH) * later,
+        AB: base + LEARNS,
+        BA: base + CHOOSES * later,
+        B: base,
+    }
+    tidy = tidy_of({name: curve.tolist() for name, curve in curves.items()}, seeds=seeds, spread=0)
+    shared = np.random.default_rng(1).normal(0, 0.05, seeds)
+    own = np.random.default_rng(2).normal(0, noise, len(tidy)) * (tidy["cycle"] > 0)
+    return tidy.assign(accuracy=tidy["accuracy"] + shared[tidy["seed"]] + own)
+
+
+def effects(tidy: pd.DataFrame) -> pd.DataFrame:
+    return decomposition.effects(tidy, A, B).set_index(["labels", "effect"])
+
+
+def test_names_of_crossed_arms() -> None:
+    assert (crossed(A, B), crossed(B, A), crossed(A, A)) == (AB, BA, A)
+    assert crossed("resnet50-sgd", "resnet18-sgd") == "resnet50-sgd-chosen_by_resnet18"
+
+
+def test_learning_and_choosing_add_up_to_the_gap() -> None:
+    table = effects(planted(noise=0.02))["mean"].unstack()
+    np.testing.assert_allclose(table["learning"] + table["choosing"], table["gap"], atol=1e-12)
+    weights = [pd.Series(one(A, B)) for one in (learning, choosing, gap)]
+    assert weights[0].add(weights[1], fill_value=0).loc[lambda sums: sums != 0].to_dict() == weights[2].to_dict()
+
+
+def test_planted_effects_are_found() -> None:
+    table = effects(planted())
+    found = table.loc[5000]
+    # Half of what both together are worth falls to each.
+    expected = {
+        "gap": LEARNS + CHOOSES + BOTH,
+        "learning": LEARNS + BOTH / 2,
+        "choosing": CHOOSES + BOTH / 2,
+        "interaction": BOTH,
+    }
+    for effect, value in expected.items():
+        assert found.loc[effect, "mean"] == pytest.approx(value, abs=0.002)
+        assert found.loc[effect, "low"] < value < found.loc[effect, "high"]
+    assert found.loc["choosing", "high"] - found.loc["choosing", "low"] < 0.01, "paired: seeds differ by five points"
+    over_all = table.xs("learning", level="effect").loc[np.nan, "mean"]
+    # A trapezoid gives the first of ten cycles half a step's weight.
+    assert over_all == pytest.approx(LEARNS + BOTH / 2 * (1 - 0.5 / 9), abs=0.001)
+
+
+def test_choosing_is_nothing_before_the_first_query() -> None:
+    first = effects(planted(noise=0.02)).loc[1000]
+    assert first.loc["choosing", "mean"] == pytest.approx(0, abs=1e-12)
+    assert first.loc["interaction", "mean"] == pytest.approx(0, abs=1e-12)
+    assert first.loc["learning", "mean"] == pytest.approx(LEARNS)
+
+
+def test_a_seed_that_one_of_four_arms_lacks_counts_in_none() -> None:
+    tidy = planted()
+    tidy = tidy[tidy["arm"] != f"{AB}-s2"]
+    assert set(effects(tidy).xs("learning", level="effect")["seeds"]) == {4}
+    assert set(effects(tidy).xs("gap", level="effect")["seeds"]) == {5}
+
+
+def test_the_matrix_has_who_was_trained_in_rows() -> None:
+    tidy = planted(noise=0)
+    table = decomposition.matrix(tidy, [A, B], mean_accuracy([5000]))
+    mean = runs_of(tidy).loc[B][5000].mean()
+    np.testing.assert_allclose(table.loc[A, [A, B]] - mean, [LEARNS + CHOOSES + BOTH, LEARNS], atol=1e-9)
+    np.testing.assert_allclose(table.loc[B, [A, B]] - mean, [CHOOSES, 0], atol=1e-9)
+    assert np.isnan(decomposition.matrix(tidy, [A, "resnet18-adamw"]).loc[A, "resnet18-adamw"])
+
+
+def test_pairs_are_those_that_were_crossed_both_ways() -> None:
+    tidy = planted()
+    assert decomposition.pairs(tidy) == [(A, B)]
+    assert decomposition.pairs(tidy[tidy["group"] != AB]) == []
+    assert interaction(A, B) == {A: 1, BA: -1, AB: -1, B: 1}
+
+
+def test_overlap_by_hand() -> None:
+    table = decomposition.overlap([{1, 2}, {3, 4}], [{2, 5}, {1, 6}], candidates=8)
+    assert table["acquired"].tolist() == [2, 4]
+    assert table["jaccard"].tolist() == pytest.approx([1 / 3, 2 / 6])
+    # By chance 2 · 2 / 8 = 0.5 in common of 3.5, then 4 · 4 / 8 = 2 of 6.
+    assert table["chance"].tolist() == pytest.approx([0.5 / 3.5, 2 / 6])
+
+
+def test_random_choices_overlap_as_chance_says() -> None:
+    draw = np.random.default_rng(0)
+    one, two = ([set(part.tolist()) for part in draw.permutation(5000)[:1500].reshape(3, 500)] for _ in range(2))
+    table = decomposition.overlap(one, two, 5000)
+    np.testing.assert_allclose(table["jaccard"], table["chance"], atol=0.03)
