@@ -42,4 +42,4 @@ def _word(name: str) -> str:
     if setting := re.fullmatch(r"([a-z_]+?)(\d.*)", name):
         name, value = setting[1], setting[2].replace("e_", "e-")
         return f"{name.strip('_').replace('_', ' ')} {value}"
-    return NAMES.get(name, name.replace("_", " "))
+    return " ".join(NAMES.get(word, word) for word in name.split("_"))
