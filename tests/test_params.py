@@ -1,11 +1,13 @@
 """params.yaml: read as DVC reads it, and refused before any work where it is wrong."""
 
 import copy
+import json
 import math
 import re
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import parse_yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -570,3 +572,13 @@ def test_the_refusal_of_the_files_says_how_to_go_back(tmp_path: Path, monkeypatc
         assert heading == "params.yaml is refused, nothing was run:"
         assert fault.startswith("  optim = 'sdg': ")
         assert [advice in line for line in rest] == ([True] if advice else [])
+
+
+@pytest.mark.parametrize("key", ["networks", "replay.sets", "cycles"])
+def test_a_list_that_was_set_is_emptied_again(tmp_path: Path, key: str) -> None:
+    # DVC moves the comments of a list with its entries, and wrote a file that it could not read.
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    for value in ("[5,6]", "[7]", "[]", "[8]", "[]"):
+        apply_overrides(path, [f"{key}={value}"])
+        assert params.read(path) == changed(SHIPPED, key, json.loads(value))

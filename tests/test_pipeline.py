@@ -6,11 +6,14 @@ import signal
 from itertools import chain
 
 import dvc.api
+import numpy as np
 import pandas as pd
 import pytest
 
 from lab.cycles import setting
+from lab.data import prepared
 from lab.report import compare, plots_page
+from lab.training import weights
 from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone
 
 pytestmark = pytest.mark.pipeline
@@ -104,6 +107,21 @@ def test_fewer_cycles_run_none_and_leave_no_trace_of_the_others(clone: Clone, fi
     log = clone("dvc", "exp", "run", "--name", "shorter", *settings(1))
     assert stages_run(log) == ["check", "replay", "summarise", "plot"]
     assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20]
+
+
+def test_networks_are_files_where_they_are_asked_for(clone: Clone, first: str) -> None:
+    clone("dvc", "exp", "run", "--quiet", *settings(2))
+    assert not (clone.folder / "data/networks").exists()
+    log = clone("dvc", "exp", "run", "--name", "kept", *settings(2, networks="[0,1]"))
+    assert stages_run(log) == ["check", "network@0", "network@1"]
+    found = weights.read(clone.folder / "data/networks/1.safetensors")
+    test = prepared.read_split("test", clone.folder / prepared.FOLDER)
+    logits = found.predict(test.images, np.arange(len(test.labels)), lambda count: None).logits
+    accuracy = json.loads(clone.read("metrics/summary.json"))["accuracy"]
+    # Computed here by another process, maybe with other threads: one image may be a tie but for rounding.
+    assert (logits.argmax(axis=1) == test.labels).mean() == pytest.approx(accuracy, abs=0.0021)
+    # What -S set stays in params.yaml.
+    assert stages_run(clone("dvc", "exp", "run", *settings(2, networks="[]"))) == []
 
 
 def test_another_optimizer_starts_from_the_same_set(clone: Clone, adamw: str) -> None:

@@ -12,6 +12,9 @@ SETTINGS = {
     "protocols.demo.width": 4,
     "protocols.demo.training.epochs": 5,
     "optim": "adamw",
+    # so that weights are among the results
+    "initialisation": "continue",
+    "initialisations.continue.epochs": 5,
 }
 
 
