@@ -130,6 +130,7 @@ def test_the_correction_is_over_the_rank_and_counts_what_has_no_figure() -> None
     table = answers(tidy, analysis_of([question, missing, missing], [question]))
     assert alone.p_holm == pytest.approx(alone.p)
     assert table["p_holm"].iloc[0] == pytest.approx(min(1, 3 * alone.p))
+    assert table["p_holm"].iloc[1] == 1
     assert table["p_holm"].iloc[3] == pytest.approx(alone.p), "secondary questions are a family of their own"
     assert table["rank"].tolist() == ["primary"] * 3 + ["secondary"]
     assert table["seeds"].tolist() == [6, 0, 0, 6]
@@ -191,4 +192,10 @@ def test_the_commit_is_that_since_which_the_analysis_stands_unchanged(
     assert f"commit {first[:9]}" in stated.when(path, [later])
     assert stated.when(path, [first, later]).endswith("before the first arm began.")
     assert f"arms began before it, at {before[:9]}" in stated.when(path, [before, later])
+    text = path.read_text()
+    write(path, equivalence=0.02, primary=[QUESTION])
+    commit(tmp_path)
+    path.write_text(text)
+    again = commit(tmp_path)
+    assert stated.first_commit(path) == again, "what was changed and changed back has not stood all the time"
     assert "cannot tell" in stated.when(path, ["0" * 40])

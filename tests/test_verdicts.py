@@ -59,6 +59,7 @@ def test_few_studies_show_a_wrong_verdict() -> None:
         assert float(row["the table of claims"].rstrip("%")) <= 11, row
 
 
-def test_a_simulated_study_tests_every_claim_that_states_no_per_cent() -> None:
+def test_a_simulated_study_tests_every_claim_about_its_architecture_that_states_no_per_cent() -> None:
     found = claims.verdicts(verdicts.table_of(verdicts.GROUPS, 3))
-    assert not found["why"].str.startswith("no ").any()
+    missing = found["why"].str.startswith("no arm") | found["measured"].str.contains("stated")
+    assert found.loc[~missing, "claim"].nunique() == 5
