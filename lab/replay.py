@@ -1,12 +1,24 @@
 """Print what replays a run: dvc exp run $(python -m lab.replay RUN)  (an experiment or a commit)"""
 
 from argparse import ArgumentParser
+from typing import Any
 
 from lab import choices
 from lab.errors import BadInput
 from lab.process import ending
 from lab.process.check import FILES
 from lab.study.experiments import git, reference, replay_of
+
+
+def settings_of(commit: str) -> dict[str, Any]:
+    """The params that make a run acquire what the run of a commit acquired, and train the module as it did.
+
+    Raises:
+        BadInput: the commit has no finished run.
+    """
+    replay = replay_of(commit)
+    trains_module = choices.load(FILES["strategy"], replay["strategy"]).TRAINS_MODULE
+    return {"strategy": "replay" if trains_module else "replay_without_module", "replay": replay}
 
 
 def commit_of(name: str) -> str:
@@ -36,13 +48,13 @@ def main() -> None:
     parser.add_argument("run", help="an experiment, or a commit")
     run = parser.parse_args().run
     try:
-        replay = replay_of(commit_of(run))
+        settings = settings_of(commit_of(run))
     except BadInput:
         print("--nothing-to-replay")  # which `dvc exp run` refuses, instead of running without
         raise
-    trains_module = choices.load(FILES["strategy"], str(replay["strategy"])).TRAINS_MODULE
+    replay = settings["replay"]
     sets = ",".join(f"'{name}'" for name in replay["sets"])
-    print(f"-S strategy={'replay' if trains_module else 'replay_without_module'}")
+    print(f"-S strategy={settings['strategy']}")
     print(f"-S replay={{dataset:{replay['dataset']},strategy:{replay['strategy']},sets:[{sets}]}}")
 
 

@@ -149,7 +149,7 @@ def test_the_comments_name_every_choice(key: str) -> None:
         ("optim", "sdg", "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd (did you mean sgd?)"),
         ("arch", "resnet19", "arch = 'resnet19': choose from resnet18, resnet34, resnet50 (did you mean resnet18?)"),
         ("strategy", "entropy", "strategy = 'entropy': choose from loss_prediction, random, random_without_module"),
-        ("protocol", "full", "protocol = 'full': choose from paper, cpu, cpu_study, demo"),
+        ("protocol", "full", "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo"),
         ("dataset", "cifar100", "dataset = 'cifar100': choose from cifar10, digits (did you mean cifar10?)"),
         ("learning_rate", 0.1, "learning_rate = 0.1: no such key; choose from optim, arch,"),
         ("protocols.paper.training.batch_size", 0, "protocols.paper.training.batch_size = 0: must be 2 or more"),

@@ -11,7 +11,7 @@ from dvc.utils.serialize import load_yaml
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.report import search as report
-from lab.study import plan, search
+from lab.study import choice, plan, search
 from tests.conftest import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -92,18 +92,18 @@ def test_the_rule_is_the_mean_over_the_budgets() -> None:
             ("adam", 0.001, 0.0, 20): 0.7,
         }
     )  # fmt: skip
-    best = search.best_of(trials).set_index("optim")
+    best = choice.best_of(trials).set_index("optim")
     assert best.loc["sgd", ["lr", "weight_decay"]].tolist() == [0.03, 0.005]
     assert best.loc["sgd", "score"] == pytest.approx(0.75)
     assert best.loc["adam", ["lr", "weight_decay"]].tolist() == [0.001, 0.0]
-    search.check_edges(trials)  # less decay than none there is not
+    choice.check_edges(trials)  # less decay than none there is not
 
 
 def test_a_setting_that_diverged_once_is_not_chosen() -> None:
     trials = table({("sgd", 0.03, 0.005, 20): 0.9, ("sgd", 0.1, 0.05, 20): 0.6})
     is_it = (trials["lr"] == 0.03) & (trials["weight_decay"] == 0.005)
     trials.loc[is_it & (trials["seed"] == 100) & (trials["labels"] == 320), "accuracy"] = np.nan
-    best = search.best_of(trials).set_index("optim")
+    best = choice.best_of(trials).set_index("optim")
     assert best.loc["sgd", ["lr", "weight_decay"]].tolist() == [0.1, 0.05]
 
 
@@ -120,35 +120,35 @@ def test_a_best_at_the_edge_is_an_error_that_says_which_way(setting: tuple, mess
     inner = {"sgd": ("sgd", 0.03, 0.005), "adam": ("adam", 0.001, 0.0005)}
     planted = inner | {setting[0]: setting}
     with pytest.raises(BadInput, match=message) as refusal:
-        search.check_edges(table({(*one, labels): 0.9 for one in planted.values() for labels in (20, 320)}))
+        choice.check_edges(table({(*one, labels): 0.9 for one in planted.values() for labels in (20, 320)}))
     assert len(str(refusal.value).splitlines()) == 2
 
 
 def test_chosen_settings_become_blocks_and_comments_stay(tmp_path: Path) -> None:
     path = tmp_path / PARAMS_FILE
     path.write_text(PARAMS)
-    best = search.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
-    assert search.write_blocks(best, path) == ["sgd_tuned", "adam_tuned"]
+    best = choice.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
+    assert choice.write_blocks(best, path) == ["sgd_tuned", "adam_tuned"]
     values = load_yaml(path)["optimizers"]
     assert values["sgd_tuned"] == values["sgd"] | {"lr": 0.03, "weight_decay": 0.005}
     assert values["adam_tuned"] == values["adam"] | {"lr": 0.001, "weight_decay": 0.0005}
     comments = [[line.partition("#")[2] for line in text.splitlines()] for text in (PARAMS, path.read_text())]
     assert list(filter(None, comments[0])) == list(filter(None, comments[1]))
-    search.write_blocks(best, path)  # again: the same file
+    choice.write_blocks(best, path)  # again: the same file
     assert load_yaml(path)["optimizers"] == values
 
 
 def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
-    best = search.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
+    best = choice.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
     params = tmp_path / PARAMS_FILE
     params.write_text(PARAMS)
-    search.write_blocks(best, params)
+    choice.write_blocks(best, params)
     study = tmp_path / "study.yaml"
     study.write_text(
         yaml.safe_dump({"protocol": "demo", "dataset": "digits", "seeds": [0], "arms": {"optim": ["sgd", "sgd_tuned"]}})
     )
     file = search.read(written(tmp_path))
-    found = search.account(plan.read(study, params.read_text()), file, best).set_index("group")
+    found = choice.account(plan.read(study, params.read_text()), file, best).set_index("group")
     assert found.loc["resnet18-sgd"].tolist() == [False, 0, 0]
     # 9 settings at 2 budgets with 2 seeds; 200 held out, and two seeds of 20 and 320 drawn.
     assert found.loc["resnet18-sgd_tuned"].tolist() == [True, 36, 200 + 2 * 340]
@@ -157,7 +157,7 @@ def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
     # A block that was changed afterwards is not what the search chose.
     changed = params.read_text().replace("lr: 0.03", "lr: 0.04")
     assert (
-        not search.account(plan.read(study, changed), file, best)
+        not choice.account(plan.read(study, changed), file, best)
         .set_index("group")
         .loc["resnet18-sgd_tuned", "searched"]
     )
@@ -166,7 +166,7 @@ def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
 def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
     trials = table({("sgd", 0.03, 0.005, 20): 0.9})
     trials.loc[(trials["lr"] == 0.1) & (trials["optim"] == "sgd"), "accuracy"] = np.nan
-    report.write(pd.DataFrame({"arm": []}), trials, search.best_of(trials), "72 trials.", tmp_path)
+    report.write(pd.DataFrame({"arm": []}), trials, choice.best_of(trials), "72 trials.", tmp_path)
     text = (tmp_path / "search.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 18

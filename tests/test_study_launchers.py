@@ -193,7 +193,7 @@ def test_a_retry_restores_the_settings_and_keeps_the_costs(tmp_path: Path, monke
         (tree / name).write_text("of an earlier attempt")
     commands = []
     monkeypatch.setattr(arm, "Steps", lambda folder, lock: lambda *command, **_: commands.append(command))
-    what = SimpleNamespace(name="arm", options=["-S", "seed=3"])
+    what = SimpleNamespace(name="arm", options=["-S", "seed=3"], chosen_by=None)
     arm.run_steps(what, repository, git("rev-parse", "HEAD"), tree, True, 0)
     assert commands == [("dvc", "exp", "run", "--quiet", "-S", "seed=3", "cold_start")]
     texts = [(tree / name).read_text() for name in files]

@@ -20,7 +20,7 @@ def write(tidy: pd.DataFrame, trials: pd.DataFrame, best: pd.DataFrame, cost: st
 
     Args:
         tidy: the table of the finished trials.
-        trials, best: as ``lab.study.search`` has them.
+        trials, best: as ``lab.study.choice`` has them.
         cost: a sentence that counts trials and labels.
     """
     folder.mkdir(parents=True, exist_ok=True)

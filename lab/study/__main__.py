@@ -87,7 +87,7 @@ def _tune(arguments: Namespace) -> None:
     Raises:
         BadInput: it is no search, a trial failed other than by divergence, or a best setting lies at an edge.
     """
-    from lab.study import search
+    from lab.study import choice, search
 
     search.read(arguments.study)
     failed = _run_arms(arguments)
@@ -97,8 +97,8 @@ def _tune(arguments: Namespace) -> None:
         reasons = [f"  {name}: {reason}" for name, reason in others.items()]
         raise BadInput("\n".join([f"{len(others)} trials failed:", *reasons]))
     table = _report_search(arguments, _arms(arguments.study))
-    search.check_edges(table)
-    names = search.write_blocks(search.best_of(table))
+    choice.check_edges(table)
+    names = choice.write_blocks(choice.best_of(table))
     print(f"{PARAMS_FILE}: has {', '.join(names)} now; commit it, and compare them by optim: [{', '.join(names)}]")
 
 
@@ -120,7 +120,7 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
     if settings and settings.scratch:
         folders.link_to_disk(study, Path(settings.scratch))
     revision = experiments.revision_to_run(arms, folders.revision_of(folders.of(study)))
-    kept = set(_kept(study, arms, revision)["arm"])
+    kept = _kept_names(study, arms, revision)
     finished = {*experiments.finished(arms, revision), *kept}
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
     arms = [arm for arm in arms if arm.name not in kept]
@@ -161,7 +161,7 @@ def _status(arguments: Namespace) -> None:
     arms = _arms(arguments.study)
     folder = folders.of(arguments.study)
     revision = folders.revision_of(folder) or experiments.newest(_revisions(arms) or ["HEAD"])
-    finished = {*experiments.finished(arms, revision), *_kept(arguments.study, arms, revision)["arm"]}
+    finished = {*experiments.finished(arms, revision), *_kept_names(arguments.study, arms, revision)}
     states = survey(arms, finished, folder, slurm.jobs_of(folder, revision))
     width = max(len(arm.name) for arm in arms)
     for arm in arms:
@@ -204,11 +204,11 @@ def _report(arguments: Namespace) -> None:
 def _report_search(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     """Write what the trials of a search reached so far. Returns a row a trial."""
     from lab.report import search as report
-    from lab.study import search
+    from lab.study import choice, search
 
     tidy, folder = _tidy(arguments, arms), folders.results_of(arguments.study)
-    table = search.trials(arms, tidy)
-    report.write(tidy, table, search.best_of(table), search.read(arguments.study).cost, folder)
+    table = choice.trials(arms, tidy)
+    report.write(tidy, table, choice.best_of(table), search.read(arguments.study).cost, folder)
     print(f"{folder / 'search.md'}: every setting; a picture is beside it")
     return table
 
@@ -234,7 +234,7 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     revisions = _revisions(arms)
     revision = experiments.newest(revisions or ["HEAD"])
     found = experiments.finished(arms, revision)
-    kept = _kept(arguments.study, [arm for arm in arms if arm.name not in found], revision)
+    kept = tidy.kept(folders.results_of(arguments.study), [arm for arm in arms if arm.name not in found], revision)
     if not found and kept.empty:
         raise BadInput(
             f"no arm of {arguments.study} is finished; run it first: python -m lab.study run {arguments.study}"
@@ -242,11 +242,13 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     return tidy.collect(arms, found, revision, kept)
 
 
-def _kept(study: Path, arms: list[plan.Arm], revision: str) -> "pd.DataFrame":
-    """Rows of the study's own table for arms that need no experiment: the machine that has it may be gone."""
+def _kept_names(study: Path, arms: list[plan.Arm], revision: str) -> set[str]:
+    """Arms whose rows stand in the study's own table: they need no experiment, whose machine may be gone."""
+    if not (folders.results_of(study) / "tidy.csv").exists():
+        return set()
     from lab.study import table as tidy
 
-    return tidy.kept(folders.results_of(study), arms, revision)
+    return set(tidy.kept(folders.results_of(study), arms, revision)["arm"])
 
 
 def _revisions(arms: list[plan.Arm]) -> list[str]:

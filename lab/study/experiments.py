@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from lab.data import labelled
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
 from lab.study.arms import Arm, with_settings
@@ -93,6 +92,8 @@ def replay_of(commit: str) -> dict[str, Any]:
     params = _params_of(commit, None)
     stages = parse(git("show", f"{commit}:dvc.lock") or "{}", f"dvc.lock of {commit}").get("stages", {})
     hashes = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    from lab.data import labelled  # here: pandas takes long on a cluster's login node
+
     paths = [labelled.path_of(cycle).as_posix() for cycle in range(len(params["cycles"]) + 1)]
     if missing := [path for path in paths if path not in hashes]:
         raise BadInput(f"{commit}: its dvc.lock has no {missing[0]}; name a run that is finished")
