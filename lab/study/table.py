@@ -30,7 +30,7 @@ COLUMNS = [
 ]
 
 
-def collect(arms: list[Arm], finished: dict[str, str], revision: str, kept: pd.DataFrame) -> pd.DataFrame:
+def collect(arms: list[Arm], finished: dict[str, str], revision: str, kept: pd.DataFrame | None = None) -> pd.DataFrame:
     """The tidy table of the finished arms: ``COLUMNS``, sorted by arm and cycle.
 
     Args:
@@ -38,7 +38,7 @@ def collect(arms: list[Arm], finished: dict[str, str], revision: str, kept: pd.D
         revision: the commit that they hold for.
         kept: rows of arms without an experiment, of ``kept``.
     """
-    tables = {str(name): rows for name, rows in kept.groupby("arm")}
+    tables = {} if kept is None else {str(name): rows for name, rows in kept.groupby("arm")}
     computed = [arm for arm in arms if arm.name in finished]
     tables |= {arm.name: _rows(arm, finished[arm.name]).assign(revision=revision) for arm in computed}
     return pd.concat([tables[arm.name] for arm in arms if arm.name in tables], ignore_index=True)[COLUMNS]
