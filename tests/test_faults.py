@@ -202,7 +202,7 @@ def make_room(disk: Path) -> None:
 def test_a_full_cache_is_an_error_and_the_run_completes_later(finished: Clone, tmp_path: Path) -> None:
     fresh = Clone(tmp_path)
     shutil.copyfile(finished.folder / "params.yaml", fresh.folder / "params.yaml")
-    with small_disk(tmp_path / "cache", megabytes=4) as disk:
+    with small_disk(tmp_path / "cache", megabytes=3) as disk:
         fresh("dvc", "cache", "dir", "--local", str(disk))
         printed = fresh("dvc", "exp", "run", "--name", "full", fails=True)
         assert f"the disk of DVC's cache ({disk}" in printed

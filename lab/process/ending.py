@@ -66,8 +66,9 @@ def _explanation(error: Exception, cycle: str | None) -> str | None:
     if isinstance(error, Diverged):
         return f"training diverged: {error}" + _of_cycle(
             cycle,
-            " of cycle {cycle}, with optim = {optim!r} and optimizers.{optim}.lr = {optimizer.lr}; "
-            "choose a smaller learning rate (finished cycles are kept)",
+            " of cycle {cycle}, with optim = {optim!r} and optimizers.{optim}."
+            + ("phases" if cycle is not None and _has_phases() else "lr = {optimizer.lr}")
+            + "; choose a smaller learning rate (finished cycles are kept)",
             optim="optim",
             optimizer="optimizers.{optim}",
         )
@@ -98,6 +99,11 @@ def describe(error: OSError) -> str:
 
 def _is_lack_of_memory(error: RuntimeError) -> bool:
     return any(text in str(error) for text in LACK_OF_MEMORY)
+
+
+def _has_phases() -> bool:
+    values = params.current()
+    return "phases" in values["optimizers"][values["optim"]]
 
 
 def _of_cycle(cycle: str | None, text: str, **keys: str) -> str:
