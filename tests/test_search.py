@@ -1,5 +1,6 @@
 """A search for settings: equal trials, a rule fixed beforehand, edges refused, and what it cost."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from dvc.utils.serialize import load_yaml
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.report import search as report
+from lab.study import __main__ as study
 from lab.study import choice, plan, search
 from tests.conftest import ROOT
+from tests.study_tables import tidy_of
 
 PARAMS = (ROOT / "params.yaml").read_text()
 FILE = {
@@ -174,3 +177,15 @@ def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
     assert "| SGD | 0.1 | 0.005 | diverged | diverged |" in rows
     assert (tmp_path / "search.png").stat().st_size > 10_000
     assert len(pd.read_csv(tmp_path / "search.csv")) == 72
+
+
+def test_a_search_is_reported_as_one_whatever_its_file_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = written(tmp_path).rename(tmp_path / "wide.yaml")
+    arms = plan.read(path, PARAMS)
+    rows = [tidy_of({"resnet18-sgd": [0.5]}, seeds=1).assign(arm=arm.name) for arm in arms]
+    pd.concat(rows).to_csv(tmp_path / "trials.csv", index=False)
+    study._report(Namespace(study=path, tidy=tmp_path / "trials.csv"))
+    assert (tmp_path / "wide/search.md").exists()

@@ -43,3 +43,11 @@ def best(scores: NDArray[np.floating], k: int) -> Batch:
     """
     positions = top_k(scores, k)
     return Batch(positions, scores[positions])
+
+
+def acquired_again(query: Query) -> Batch:
+    """The images that the run which is replayed acquired after this cycle, in its order, with its scores."""
+    acquired = query.replayed().tail(query.k)
+    order = np.argsort(query.candidates)
+    positions = order[np.searchsorted(query.candidates, acquired["index"], sorter=order)]
+    return Batch(positions, acquired["score"].to_numpy())

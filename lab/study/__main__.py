@@ -183,15 +183,17 @@ def _cycles(folder: Path, arm: plan.Arm, state: ArmState) -> str:
 
 
 def _report(arguments: Namespace) -> None:
+    from lab.study import search
+
+    arms = _arms(arguments.study)
+    if search.is_one(arguments.study):
+        _report_search(arguments, arms)
+        return
     from lab.report import page as report
     from lab.study import analysis as study_analysis
     from lab.study.stated import when
 
     folder = folders.results_of(arguments.study)
-    arms = _arms(arguments.study)
-    if arguments.study.name == "search.yaml":
-        _report_search(arguments, arms)
-        return
     tidy = _tidy(arguments, arms)
     analysis, stated = study_analysis.read(arguments.study), None
     if analysis:

@@ -53,13 +53,6 @@ class Arm(NamedTuple):
         return self.params["protocols"][self.params["protocol"]]
 
 
-def get(values: object, key: str) -> object:
-    """The value of a dotted key; None where there is none."""
-    for name in key.split("."):
-        values = values.get(name) if isinstance(values, dict) else None
-    return values
-
-
 def with_settings(params: dict, settings: dict[str, object]) -> dict:
     """A copy of params with values set at dotted keys.
 

@@ -28,7 +28,7 @@ from lab.errors import BadInput
 from lab.process import check
 from lab.process.schema import Block, Count, validate
 from lab.study import search
-from lab.study.analysis import Analysis
+from lab.study.analysis import CROSSED, Analysis
 from lab.study.arms import Arm, with_settings
 
 # What an arm's name always has, and the strategy that it leaves out.
@@ -79,7 +79,8 @@ def read(path: Path, params_text: str) -> list[Arm]:
     """
     base = params.parse(params_text)
     try:
-        if "grid" in (values := params.read(path)):
+        values = params.read(path)
+        if search.is_one(path):
             return _without_faults(path, search.arms_of(values, base), has_optimizers=True)
         study = validate(_StudyFile, values)
         keys = {key for grid in study.grids for key in grid}
@@ -166,7 +167,7 @@ def _crossed(study: _StudyFile, chosen: list[dict], arms: list[Arm]) -> Iterator
         # Stands for the labelled sets of an arm that may not be finished.
         sets = ["0" * 32] * (len(arm.params["cycles"]) + 1)
         replay = {"dataset": study.dataset, "strategy": source.params["strategy"], "sets": sets}
-        group = f"{arm.group}-chosen_by_{by}"
+        group = f"{arm.group}{CROSSED}{by}"
         yield arm._replace(
             name=arm.name.replace(arm.group, group),
             group=group,

@@ -69,6 +69,11 @@ class SearchFile(Block):
         return self
 
 
+def is_one(path: Path) -> bool:
+    """Whether a file is that of a search, and not of a study."""
+    return "grid" in params.read(path)
+
+
 def read(path: Path) -> SearchFile:
     """The file of a search.
 

@@ -83,10 +83,9 @@ class Learner(NamedTuple):
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all weights and running statistics, by name; on the CPU."""
-        parts = {"network": self.network} | ({"module": self.module} if self.module else {})
         return {
             f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
-            for part, module in parts.items()
+            for part, module in self._parts().items()
             for name, tensor in module.state_dict().items()
         }
 
@@ -99,8 +98,7 @@ class Learner(NamedTuple):
             seed: of the noise.
         """
         draw = torch.Generator().manual_seed(seed)
-        own = {"network": self.network} | ({"module": self.module} if self.module else {})
-        for part, module in own.items():
+        for part, module in self._parts().items():
             trained = {name for name, _ in module.named_parameters()}
             module.load_state_dict(
                 {
@@ -110,6 +108,9 @@ class Learner(NamedTuple):
                     for name, value in ((name, state[f"{part}.{name}"]) for name in module.state_dict())
                 }
             )
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"network": self.network} | ({"module": self.module} if self.module else {})
 
     def for_scoring(self) -> "Learner":
         """A copy that predicts faster: batch norms are folded into the convolutions before them."""

@@ -4,9 +4,7 @@ The other run is named by ``python -m lab.replay``. Lowell et al. (2019, section
 had chosen.
 """
 
-import numpy as np
-
-from lab.query.query import Batch, Query
+from lab.query.query import Batch, Query, acquired_again
 
 TRAINS_MODULE = True
 PREDICTS_POOL = False
@@ -14,7 +12,4 @@ PREDICTS_POOL = False
 
 def choose(query: Query) -> Batch:
     """The images that the other run acquired after this cycle, in its order, with its scores."""
-    acquired = query.replayed().tail(query.k)
-    order = np.argsort(query.candidates)
-    positions = order[np.searchsorted(query.candidates, acquired["index"], sorter=order)]
-    return Batch(positions, acquired["score"].to_numpy())
+    return acquired_again(query)
