@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lab.cycles import setting
@@ -292,6 +292,13 @@ def test_kills_at_any_moment_leave_the_results_as_they_are(clone: Clone, unbroke
             # Random moments are the point: no event marks where a kill could hurt.
             time.sleep(draw.uniform(0.2, 8))
             os.killpg(process.pid, signal.SIGKILL)
+    # DVC writes its lock in place. A kill in that moment leaves half of it, and docs/faults.md gives the cure.
+    lock = clone.folder / ".dvc/tmp/rwlock"
+    try:
+        json.loads(lock.read_text()) if lock.exists() else {}
+    except ValueError:
+        assert str(lock.relative_to(clone.folder)) in clone("dvc", "repro", fails=True)
+        lock.unlink()
     clone("dvc", "repro")
     assert clone.results() == unbroken
     assert checkpoints(clone) == []
@@ -375,6 +382,7 @@ def test_bad_params_are_refused_and_touch_nothing(finished: Clone, path: tuple, 
     block = params
     for key in path[:-1]:
         block = block[key]
+    assume(block[path[-1]] != value)
     block[path[-1]] = value
     folder = finished.folder.parent / "bad"
     if not folder.exists():

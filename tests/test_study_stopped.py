@@ -67,6 +67,9 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_can_be_resumed(
     assert at_work(clone) == []
     assert names(clone) == []
     assert "2 failed" in clone(*STATUS)
+    for name in GOOD:
+        # As a kill leaves it while DVC writes.
+        (clone.folder / f".dvc/tmp/study/toy/{name}/.dvc/tmp/rwlock").write_text('{"data/labe')
     # Perhaps with more cycles: the clones still have the settings of the first attempt.
     write_study(clone, [0.1, 0.05], epochs=1000, count=cycles)
     printed = clone(*RUN)

@@ -83,6 +83,8 @@ def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_pre
         return
     has_remote = clone(repository, revision, tree)
     steps = Steps(tree, lock)
+    # Whoever wrote it is gone, since this process holds the arm's lock; a kill can leave it half written.
+    (tree / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     # An earlier attempt may have had other settings. metrics/costs.csv stays: it is the log of all attempts.
     git("checkout", "--quiet", "--", str(PARAMS_FILE), folder=tree)
     if is_prefix:
