@@ -29,7 +29,9 @@ def main(host: Host, cycle: str) -> None:
     curve["run"] = run
     for column, (label, path) in FIGURES.items():
         draw_curve(curve, column, f"{words(settings.arch)}, protocol {settings.protocol}", label, path)
-    draw_sheet(last_query(int(cycle)), f"Query of cycle {cycle}: label and acquisition score of each image\n{run}", SHEET)
+    draw_sheet(
+        last_query(int(cycle)), f"Query of cycle {cycle}: label and acquisition score of each image\n{run}", SHEET
+    )
 
 
 def last_query(cycle: int) -> list[Part]:
