@@ -42,7 +42,7 @@ REPLAYED, REPLAYED_SCORES = [30, 2, 39, 5, 0], [2.5, 2.25, 1 / 3, 0.1, -1.0]
 # Of a cycle, made up.
 DETAILS = {
     "classes": ["cat", "dog"],
-    "confusion": [[3, 1], [0, 0]],
+    "confusion": [[3, 1], [0, 2]],
     "training": {"loss": [2.0, 1.5], "accuracy": [0.25, 0.5], "learning_rate": [0.1, 0.01]},
     "losses": {"predicted": [-1.0, 2.0, 0.5], "true": [0.1, 3.0, 0.0]},
     "lowest": {"index": [7, 8, 39], "score": [-2.0, -1.5, 1 / 3]},
