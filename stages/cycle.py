@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab import choices
-from lab.data import carried, history, labelled, prepared, sizes, validation
+from lab.data import carried, details, history, labelled, prepared, sizes, validation
 from lab.errors import Diverged
 from lab.host import Host
+from lab.measures.details import confusion, losses, lowest, short
 from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
 from lab.model.resnet import count_flops, count_parameters
 from lab.query import replayed
-from lab.query.query import Query
+from lab.query.query import Batch, Query
 from lab.query.selection import random_subset, unlabelled
 from lab.seeds import Stream, generator_of
 from lab.training import of_cycle, weights
@@ -52,7 +53,9 @@ def main(host: Host, number: str) -> None:
     judged = images if settings.validation else prepared.read_split("test")
     held_out = validation.held_out(settings.validation, len(images.labels))
     judges = held_out if settings.validation else np.arange(len(judged.labels))
-    accuracy, ranks = measure(predict(model, judged.images, judges, "testing"), judged.labels[judges])
+    outputs = predict(model, judged.images, judges, "testing")
+    labels = judged.labels[judges]
+    accuracy, ranks = measure(outputs, labels)
     clock.append(perf_counter())
 
     candidates = unlabelled(len(images.labels), np.concatenate([indices, held_out]))
@@ -60,7 +63,7 @@ def main(host: Host, number: str) -> None:
     if settings.query.pool_subset is not None and not replayed.is_asked_by(settings.strategy):
         draw = generator_of(Stream.POOL_SUBSET, settings.seed, cycle)
         candidates = random_subset(candidates, settings.query.pool_subset, draw)
-    acquired, scores = candidates, np.empty(0)
+    batch = Batch(np.empty(0, dtype=np.int64), np.empty(0))
     if len(candidates):
         scorer = model.for_scoring()
         batch = choices.load("query/strategies", settings.strategy).choose(
@@ -74,20 +77,34 @@ def main(host: Host, number: str) -> None:
                 lambda: labelled.read(replayed.path_of(cycle + 1)),
             )
         )
-        acquired, scores = candidates[batch.positions], batch.scores
+    acquired = candidates[batch.positions]
     clock.append(perf_counter())
 
-    labelled.write(labelled.extend(pool, acquired, scores), labelled.path_of(cycle + 1))
+    labelled.write(labelled.extend(pool, acquired, batch.scores), labelled.path_of(cycle + 1))
     if settings.initialisation.start == "previous":
         weights.write(carried.path_of(cycle + 1), model)
     else:
         carried.write_nothing(cycle + 1)
+    classes, epochs = model.normalise.statistics.classes, fitted.trained.epochs
+    details.write(
+        {
+            "classes": classes,
+            "confusion": confusion(outputs.logits, labels),
+            "training": {
+                column: short(getattr(epoch, column) for epoch in epochs)
+                for column in ("loss", "accuracy", "learning_rate")
+            },
+            "losses": losses(outputs.logits, outputs.predicted_loss, labels),
+            "lowest": lowest(batch.all_scores, batch.positions, candidates),
+        },
+        cycle,
+    )
     images_passed = len(pool) * fitted.epochs
     result = {
         "cycle": cycle,
         "labels": len(pool),
         "accuracy": accuracy,
-        "training_accuracy": fitted.trained.accuracy,
+        "training_accuracy": epochs[-1].accuracy,
         "judged_on": "validation" if settings.validation else "test",
         "judged_images": len(judges),
         "parameters": count_parameters(model.network),
@@ -96,9 +113,7 @@ def main(host: Host, number: str) -> None:
         "flops": count_flops(model.network, images.images.shape[1]),
         "loss_spearman": ranks.spearman,
         "loss_pair_accuracy": ranks.pair_accuracy,
-        "acquired_classes": np.bincount(
-            images.labels[acquired], minlength=len(model.normalise.statistics.classes)
-        ).tolist(),
+        "acquired_classes": np.bincount(images.labels[acquired], minlength=len(classes)).tolist(),
         **fitted.machine,
     }
     history.write([*past, result], cycle + 1)

@@ -39,6 +39,14 @@ POOL_SIZE, TEST_SIZE, CLASSES, PIXELS = 40, 12, 10, 16
 FIRST_LABELLED = [31, 4, 17, 9, 38, 22]
 # What another run acquired first.
 REPLAYED, REPLAYED_SCORES = [30, 2, 39, 5, 0], [2.5, 2.25, 1 / 3, 0.1, -1.0]
+# Of a cycle, made up.
+DETAILS = {
+    "classes": ["cat", "dog"],
+    "confusion": [[3, 1], [0, 2]],
+    "training": {"loss": [2.0, 1.5], "accuracy": [0.25, 0.5], "learning_rate": [0.1, 0.01]},
+    "losses": {"predicted": [-1.0, 2.0, 0.5], "true": [0.1, 3.0, 0.0]},
+    "lowest": {"index": [7, 8, 39], "score": [-2.0, -1.5, 1 / 3]},
+}
 
 
 @pytest.fixture
@@ -194,6 +202,11 @@ class Clone:
         return self.output_hashes()
 
 
+# Plotted, and kept in Git.
+TABLES = {f"plots/{name}.csv" for name in ("classes", "confusion", "curve", "losses", "training")}
+# Every plot that `dvc plots show` has.
+PLOTS = {*TABLES, "label_efficiency", "accuracy_by_class", "training_accuracy", "learning_rate"}
+PLOTS |= {"plots/contact_sheet.png"}
 # What `Clone.results` names after two cycles.
 RESULTS_OF_TWO_CYCLES = {
     "data/checked",
@@ -203,9 +216,11 @@ RESULTS_OF_TWO_CYCLES = {
     *(f"data/carried/{number}.safetensors" for number in range(3)),
     "data/replayed",
     *(f"metrics/history/{number}.json" for number in range(3)),
+    *(f"metrics/details/{number}.json" for number in range(2)),
     "metrics/summary.json",
-    "plots/curve.csv",
+    *TABLES,
     "plots/accuracy_vs_budget.png",
+    "plots/contact_sheet.png",
     "plots/label_efficiency.png",
 }
 

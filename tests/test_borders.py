@@ -11,7 +11,7 @@ import yaml
 
 from lab.study import experiments, plan
 from lab.study.experiments import WITHOUT_RESULT
-from tests.conftest import Clone
+from tests.conftest import TABLES, Clone
 from tests.test_pipeline import settings
 from tests.test_study_run import RUN, write_study
 
@@ -26,7 +26,7 @@ NEVER = (".ci/", ".github/", "bench/", "docs/", "lab/process/", "lab/study/", "s
 # Of every stage.
 ALWAYS = {"dvc.yaml", "dvc.lock", "params.yaml", "requirements.txt"}
 # Outputs that Git keeps.
-MADE = {"metrics/summary.json", "plots/curve.csv"}
+MADE = {"metrics/summary.json", *TABLES}
 # What an arm with ResNet-18, SGD, random queries, digits and the demo's protocol does not use.
 UNUSED = {
     "lab/model/architectures/resnet34.py": COMMENT,
@@ -57,7 +57,9 @@ USED = [
     "lab/training/of_cycle.py",
     "lab/training/optimizers.py",
     "lab/training/checkpoint.py",
+    "lab/measures/details.py",
     "lab/measures/ranking.py",
+    "lab/data/details.py",
     "lab/data/labelled.py",
     "lab/data/sizes.py",
     "lab/seeds.py",
@@ -155,6 +157,7 @@ def test_a_study_goes_on_after_changes_that_its_arms_do_not_use(
         ("desc: Train on the labelled set", "desc: Learn from the labelled set"),
         ("title: Accuracy vs. budget", "title: Accuracy and budget"),
         ("title: Label efficiency", "title: Efficiency"),
+        ("title: Classes acquired", "title: Classes"),
         ("cmd: exec python -m lab.process.launch plot", "cmd: python -m lab.process.launch plot"),
         ("    - stages/check.py\n", "    - stages/check.py\n    - lab/errors.py\n"),
     ],
@@ -237,7 +240,8 @@ def test_what_can_change_a_number_is_a_dependency(finished: Clone, change: Chang
 
 @pytest.mark.pipeline
 def test_a_drawing_is_drawn_again_and_nothing_is_trained(finished: Clone, change: Change) -> None:
-    for name, stages in (("lab/report/style.py", {"plot"}), ("lab/measures/budget.py", {"summarise"})):
+    drawings = {name: {"plot"} for name in ("lab/report/style.py", "lab/report/sheet.py", "stages/plot.py")}
+    for name, stages in {**drawings, "lab/measures/budget.py": {"summarise"}}.items():
         change.append(name)
         assert stale(finished) == stages
         change.undo()

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from lab import choices
-from lab.data import carried, history, labelled, prepared, sizes
+from lab.data import carried, details, history, labelled, prepared, sizes
 from lab.errors import BadInput, Diverged, Interrupted
 from lab.model.resnet import count_flops
 from lab.training import device as devices
@@ -88,6 +89,11 @@ def test_every_strategy(laboratory: Path, strategy: str) -> None:
     # the labels that the oracle gives for what was queried
     labels = prepared.read_split("train").labels[pool_after(1)["index"][6:]]
     assert results(0)["acquired_classes"] == np.bincount(labels, minlength=CLASSES).tolist()
+    ranks = not strategy.startswith("replay")
+    assert (len(details.read(0)["losses"]["true"]), len(details.read(0)["lowest"]["index"])) == (
+        TEST_SIZE * trains_module,
+        16 * ranks,
+    )
 
 
 class Begun(Exception):
@@ -164,6 +170,24 @@ def test_progress_is_shown_to_its_end(laboratory: Path) -> None:
     assert (scoring.title, scoring.total, scoring.done) == ("cycle 0, scoring the pool", POOL_SIZE - 6, POOL_SIZE - 6)
 
 
+def test_details_are_those_of_the_cycle(laboratory: Path) -> None:
+    change_protocol("training", epochs=5)
+    run(0)
+    seen, test = details.read(0), prepared.read_split("test")
+    assert seen["classes"] == [str(number) for number in range(CLASSES)]
+    assert np.sum(seen["confusion"], axis=1).tolist() == np.bincount(test.labels, minlength=CLASSES).tolist()
+    assert np.trace(seen["confusion"]) / TEST_SIZE == results(0)["accuracy"]
+    # the drop of the shipped schedule comes after four fifths
+    assert seen["training"]["learning_rate"] == [0.1] * 4 + [0.01]
+    assert seen["training"]["accuracy"][-1] == pytest.approx(results(0)["training_accuracy"], abs=1e-5)
+    assert len(seen["training"]["loss"]) == 5
+    assert spearmanr(*seen["losses"].values()).statistic == pytest.approx(results(0)["loss_spearman"])
+    acquired, left = pool_after(1)[6:], pd.DataFrame(seen["lowest"])
+    assert not set(left["index"]) & set(pool_after(1)["index"])
+    assert left["score"].is_monotonic_increasing
+    assert left["score"].max() <= acquired["score"].min()
+
+
 def test_random_controls_query_the_same_images(laboratory: Path) -> None:
     acquired = []
     for strategy in ("random", "random_without_module"):
@@ -173,8 +197,9 @@ def test_random_controls_query_the_same_images(laboratory: Path) -> None:
     pd.testing.assert_frame_equal(*acquired)
 
 
-def outputs(number: int) -> tuple[str, str]:
-    return labelled.path_of(number + 1).read_text(), history.path_of(number + 1).read_text()
+def outputs(number: int) -> list[str]:
+    paths = labelled.path_of(number + 1), history.path_of(number + 1), details.path_of(number)
+    return [path.read_text() for path in paths]
 
 
 def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(

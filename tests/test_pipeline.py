@@ -14,7 +14,7 @@ from lab.cycles import setting
 from lab.data import prepared
 from lab.report import compare, plots_page
 from lab.training import weights
-from tests.conftest import RESULTS_OF_TWO_CYCLES, Clone
+from tests.conftest import PLOTS, RESULTS_OF_TWO_CYCLES, TABLES, Clone
 
 pytestmark = pytest.mark.pipeline
 
@@ -87,7 +87,7 @@ def test_outputs_stay_out_of_git(clone: Clone, first: str) -> None:
         " M metrics/costs.csv",
         " M metrics/summary.json",
         " M params.yaml",
-        " M plots/curve.csv",
+        *sorted(f" M {table}" for table in TABLES),
     ]
 
 
@@ -141,7 +141,9 @@ def test_seeds_of_model_and_first_set_are_apart(clone: Clone, first: str, seed: 
 
 def test_experiments_are_compared(clone: Clone, adamw: str) -> None:
     data = json.loads(clone("dvc", "plots", "diff", "first", "adamw", "--json", "--split"))["data"]
-    assert set(data) == {"plots/curve.csv", "label_efficiency"}
+    assert set(data) == PLOTS
+    assert {plot["revisions"][0] for plot in data["plots/contact_sheet.png"]} == {"first", "adamw"}
+    assert "facet" in data["plots/confusion.csv"][0]["content"]
     values = data["plots/curve.csv"][0]["anchor_definitions"]["<DVC_METRIC_DATA>"]
     assert [(row["rev"], row["labels"]) for row in values] == [
         ("first", "20"),

@@ -9,7 +9,7 @@ import pytest
 from dvc_render.vega import VegaRenderer
 from matplotlib.text import Text
 
-from lab.data import history
+from lab.data import details, history, labelled
 from lab.data.dataset import Split
 from lab.data.sets import digits
 from lab.errors import BadInput
@@ -17,7 +17,7 @@ from lab.host import Host
 from lab.report import compare, curve, plots_page, reference, style
 from stages import plot, summarise
 from tests.browser import browse, needs_browser, pixels_of
-from tests.conftest import ROOT
+from tests.conftest import DETAILS, ROOT
 
 ACCURACY = [0.5, 0.6, 0.8]
 TEMPLATE = ROOT / ".dvc/plots/budget.json"
@@ -44,6 +44,9 @@ def finished(laboratory: Path) -> Path:
     """Three finished cycles, and a fourth left over from a longer run."""
     history.write(results(ACCURACY), 3)
     history.write(results([*ACCURACY, 0.99]), 4)
+    for cycle in range(3):
+        details.write(DETAILS, cycle)
+        labelled.write(labelled.read(labelled.path_of(0)), labelled.path_of(cycle + 1))
     return laboratory
 
 
@@ -78,10 +81,10 @@ def test_a_single_cycle_has_no_area_and_no_efficiency() -> None:
 def test_the_pictures_show_the_curves_and_repeat(finished: Path, count: int) -> None:
     history.write(results(ACCURACY[:count]), count)
     summarise.main(Host(), f"{count}")
-    plot.main(Host())
-    first = {path: path.read_bytes() for _, path in plot.FIGURES.values()}
+    plot.main(Host(), f"{count - 1}")
+    first = {path: path.read_bytes() for path in (plot.SHEET, *(path for _, path in plot.FIGURES.values()))}
     assert pixels_of(plot.FIGURES["accuracy"][1], style.OPTIMIZERS["sgd"]) > 50 * count
-    plot.main(Host())
+    plot.main(Host(), f"{count - 1}")
     assert {path: path.read_bytes() for path in first} == first
 
 

@@ -17,6 +17,7 @@ from lab.host import Host
 from lab.process import check, costs, ending, stage, variables
 from stages import download
 
+CURVE = Path("plots/curve.csv")
 HISTORY = [{"cycle": 0, "labels": 10, "accuracy": 0.5}]
 
 
@@ -174,23 +175,25 @@ def test_a_log_that_cannot_be_written_is_a_warning(run: Callable, capsys: pytest
 
 def test_a_cycle_does_not_show_the_results_of_an_earlier_run(run: Callable) -> None:
     stage.SUMMARY.write_text('{"accuracy": 0.9}')
-    stage.CURVE.write_text("cycle,labels,accuracy\n0,10,0.5\n1,20,0.9\n")
+    CURVE.write_text("cycle,labels,accuracy\n0,10,0.5\n1,20,0.9\n")
+    stage.SHEET.write_bytes(b"")
     shown = []
 
     def main(host: Host, number: str) -> None:
         shown.append(stage.SUMMARY.read_text())  # it may still be refused
         host.progress("training", 1, "epochs")
-        shown.extend([stage.SUMMARY.read_text(), stage.CURVE.read_text()])
+        shown.extend([stage.SUMMARY.read_text(), CURVE.read_text()])
 
     run(main, "cycle", "0")
     assert shown == ['{"accuracy": 0.9}', "{}\n", "cycle,labels,accuracy\n"]
+    assert not stage.SHEET.exists()
 
 
 def test_what_shows_nothing_is_not_touched(run: Callable) -> None:
-    stage.CURVE.write_text("cycle,labels,accuracy\n")
-    os.utime(stage.CURVE, (0, 0))
+    CURVE.write_text("cycle,labels,accuracy\n")
+    os.utime(CURVE, (0, 0))
     run(lambda host, *_: host.progress("training", 1, "epochs"), "cycle", "0")
-    assert stage.CURVE.stat().st_mtime == 0
+    assert CURVE.stat().st_mtime == 0
     assert not stage.SUMMARY.exists()
 
 

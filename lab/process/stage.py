@@ -15,7 +15,7 @@ from lab.process.progress import Progress
 
 # The check of optimizers loads PyTorch, which the other stages do without.
 CHECK_OPTIMIZERS = ("check", "cycle", "network")
-SUMMARY, CURVE = Path("metrics/summary.json"), Path("plots/curve.csv")
+SUMMARY, PLOTS, SHEET = Path("metrics/summary.json"), Path("plots"), Path("plots/contact_sheet.png")
 
 
 class StageHost(Host):
@@ -95,8 +95,9 @@ def _work(stage: str, *arguments: str) -> None:
 
 
 def _forget_an_earlier_run() -> None:
-    """Empty the metrics and the curve of an earlier run, which editors would show as this one's."""
-    for path in (SUMMARY, CURVE):
+    """Empty the metrics and the plots of an earlier run, which editors would show as this one's."""
+    SHEET.unlink(missing_ok=True)
+    for path in (SUMMARY, *PLOTS.glob("*.csv")):
         if path.exists():
             text = path.read_text()
             empty = "{}\n" if path == SUMMARY else text.partition("\n")[0] + "\n"

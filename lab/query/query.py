@@ -12,10 +12,14 @@ from lab.training.prediction import Predictions
 
 
 class Batch(NamedTuple):
-    """positions: int64 (k,), among the candidates, best first. scores: float (k,), of each."""
+    """positions: int64 (k,), among the candidates, best first. scores: float (k,), of each.
+
+    all_scores: float (n,), of every candidate, from a strategy that ranks them. For pictures: nothing is chosen by it.
+    """
 
     positions: NDArray[np.int64]
     scores: NDArray[np.floating]
+    all_scores: NDArray[np.floating] | None = None
 
 
 class Query(NamedTuple):
@@ -42,7 +46,7 @@ def best(scores: NDArray[np.floating], k: int) -> Batch:
         ValueError: a score is NaN.
     """
     positions = top_k(scores, k)
-    return Batch(positions, scores[positions])
+    return Batch(positions, scores[positions], scores)
 
 
 def acquired_again(query: Query) -> Batch:

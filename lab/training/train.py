@@ -21,23 +21,27 @@ Part = nn.Module | torch.optim.Optimizer
 
 
 class Epoch(NamedTuple):
-    """number: from 1; loss: mean over images, of network and module together; accuracy: 0 … 1, on the crops."""
+    """number: from 1; loss: mean over images, of network and module together; accuracy: 0 … 1, on the crops.
+
+    learning_rate: of its last update.
+    """
 
     number: int
     loss: float
     accuracy: float
+    learning_rate: float
 
 
 class Trained(NamedTuple):
     """What training took and reached.
 
-    seconds: those before a checkpoint included; compiling: of the first compiled batch among them. accuracy: 0 … 1, of
-    the last epoch, on its crops.
+    seconds: those before a checkpoint included; compiling: of the first compiled batch among them. epochs: all that are
+    done, those before a checkpoint too.
     """
 
     seconds: float
     compiling: float
-    accuracy: float
+    epochs: list[Epoch]
 
 
 class Recipe(NamedTuple):
@@ -97,12 +101,17 @@ def train(
     updates = recipe.epochs * len(batches)
     attached, detached = torch.ones((), device=device), torch.zeros((), device=device)
     nothing = torch.zeros((), device=device)
-    at, before = _restore(parts, checkpoint, device) or (_Position(0, 0, nothing, nothing), Trained(0.0, 0.0, 0.0))
+    at, before = _restore(parts, checkpoint, device) or (_Position(0, 0, nothing, nothing), Trained(0.0, 0.0, []))
     begun = perf_counter()
-    compiling, accuracy = 0.0, before.accuracy
+    compiling, epochs = 0.0, before.epochs
+
+    def optimizer_at(done: float) -> tuple[torch.optim.Optimizer, float]:
+        """The optimizer after a share of the updates, and its learning rate there."""
+        optimizer = next(phase.optimizer for phase in phases if done < phase.until)
+        return optimizer, optimizer.defaults["lr"] * factor_at(recipe.schedule, done)
 
     def trained() -> Trained:
-        return Trained(before.seconds + perf_counter() - begun, before.compiling + compiling, accuracy)
+        return Trained(before.seconds + perf_counter() - begun, before.compiling + compiling, epochs)
 
     network.train()
     while at.epoch < recipe.epochs:
@@ -110,9 +119,9 @@ def train(
             started = perf_counter()
             is_whole = len(labels) == batches.batch_size
             done = (at.epoch * len(batches) + at.batch + 0.5) / updates
-            optimizer = next(phase.optimizer for phase in phases if done < phase.until)
+            optimizer, rate = optimizer_at(done)
             for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * factor_at(recipe.schedule, done)
+                group["lr"] = rate
             gate = attached if done < recipe.detach_at else detached
             optimizer.zero_grad()
             loss, correct = (whole_batch if is_whole else objective)(images, labels, gate)
@@ -125,11 +134,12 @@ def train(
             if checkpoint is not None:
                 checkpoint.offer(lambda: _state(parts, at, trained()), is_epoch_done=False)  # noqa: B023 (called at once)
         count = len(batches.labels)
-        epoch = Epoch(at.epoch + 1, at.loss_sum.item() / count, at.correct_sum.item() / count)
+        _, rate = optimizer_at(((at.epoch + 1) * len(batches) - 0.5) / updates)
+        epoch = Epoch(at.epoch + 1, at.loss_sum.item() / count, at.correct_sum.item() / count, rate)
         if not torch.isfinite(at.loss_sum):
             raise Diverged(f"the loss is {epoch.loss} in epoch {epoch.number}")
         on_epoch(epoch)
-        accuracy = epoch.accuracy
+        epochs.append(epoch)
         at = _Position(at.epoch + 1, 0, nothing, nothing)
         if checkpoint is not None:
             checkpoint.offer(lambda: _state(parts, at, trained()), is_epoch_done=True)  # noqa: B023 (called at once)
@@ -175,7 +185,7 @@ def _state(parts: dict[str, Part], at: _Position, trained: Trained) -> dict:
     """All that training needs to go on from a position; random numbers are drawn anew from each epoch's seed."""
     return {
         "position": tuple(at),
-        "trained": tuple(trained),
+        "trained": (trained.seconds, trained.compiling, [tuple(epoch) for epoch in trained.epochs]),
         **{name: part.state_dict() for name, part in parts.items()},
     }
 
@@ -192,4 +202,5 @@ def _restore(
     epoch, batch, *sums = kept["position"]
     at = _Position(epoch, batch, *(total.to(device) for total in sums))
     print(f"going on from the checkpoint: {at.epoch} epochs and {at.batch} batches are done", flush=True)
-    return at, Trained(*kept["trained"])
+    seconds, compiling, epochs = kept["trained"]
+    return at, Trained(seconds, compiling, [Epoch(*epoch) for epoch in epochs])
