@@ -113,6 +113,21 @@ def test_a_crossed_arm_trains_on_the_very_sets_of_the_other(study: Clone) -> Non
 
 
 @pytest.mark.pipeline
+def test_the_report_says_what_crossed_arms_acquired_in_common(study: Clone) -> None:
+    study(*COMMAND, "report", STUDY)
+    results = study.folder / "studies/small/results"
+    (row,) = pd.read_csv(results / "overlap.csv").itertuples()
+    pools = [pd.read_csv(study.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]) for name in (
+        sets(study, "sgd")[1], sets(study, "adam")[1]
+    )]  # fmt: skip
+    one, two = (set(pool.loc[pool["cycle"] == 1, "index"]) for pool in pools)
+    assert (row.group, row.other, row.seed, row.other_seed) == ("resnet18-sgd", "resnet18-adam", 3, 3)
+    assert (row.labels, row.acquired) == (60, 40)
+    assert row.jaccard == len(one & two) / len(one | two)
+    assert "Images that both acquired" in (results / "report.html").read_text()
+
+
+@pytest.mark.pipeline
 def test_a_study_goes_on_from_its_table_alone(study: Clone) -> None:
     study(*COMMAND, "report", STUDY)
     table = pd.read_csv(study.folder / "studies/small/results/tidy.csv")

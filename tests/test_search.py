@@ -218,6 +218,14 @@ def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
     text = (tmp_path / "search.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 18
+    # The chosen ones first, then each grid from its smallest values on.
+    assert [row.split(" | ")[:3] for row in rows[1:6]] == [
+        ["| **SGD**", "**0.03**", "**0.005**"],
+        ["| **Adam**", "**0.0003**", "**0**"],
+        ["| SGD", "0.01", "0.0005"],
+        ["| SGD", "0.01", "0.005"],
+        ["| SGD", "0.01", "0.05"],
+    ]
     assert "| **SGD** | **0.03** | **0.005** | **90.0 %** | **50.0 %** |" in rows
     assert "| SGD | 0.1 | 0.005 | diverged | diverged |" in rows
     assert (tmp_path / "search.png").stat().st_size > 10_000

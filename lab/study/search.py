@@ -58,11 +58,11 @@ class SearchFile(Block):
     def cost(self) -> str:
         """What the search takes, in a sentence."""
         settings = next(iter(self.grid.values())).size
-        drawn = len(self.seeds) * sum(self.labels)
+        seeds, drawn = len(self.seeds), len(self.seeds) * sum(self.labels)
         return (
             f"{self.trials} trials of each optimizer: {settings} settings, {len(self.labels)} budgets, "
-            f"{len(self.seeds)} seeds. They read {self.validation + drawn:,} labels: {self.validation:,} of held-out "
-            f"images, {drawn:,} to train on."
+            f"{seeds} seed{'s' if seeds > 1 else ''}. They read {self.validation + drawn:,} labels: "
+            f"{self.validation:,} of held-out images, {drawn:,} to train on."
         )
 
     @model_validator(mode="after")
