@@ -71,6 +71,31 @@ def test_an_arm_replays_itself_under_another_seed_from_the_same_first_set(tmp_pa
     assert (arm.params["cold_start_seed"], arm.seed) == (7, 7)
 
 
+def test_a_ceiling_is_one_cycle_on_the_whole_pool(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, crossed=["optim"], arms={"optim": ["sgd", "adam"]}, ceiling={"optim": ["sgd"]})
+    assert len(arms) == 4 + 1
+    arm = arms["demo-resnet18-sgd-all_labels-s7"]
+    assert (arm.group, arm.labels) == ("resnet18-sgd-all_labels", [1297])
+    held_out = {"arms": {"optim": ["sgd"]}, "ceiling": {"optim": ["sgd"], "validation": [200]}}
+    assert arms_of(tmp_path, **held_out)["demo-resnet18-sgd-all_labels-s7"].labels == [1097]
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"ceiling": {"optim": ["sdg"]}}, "optim = 'sdg': choose from sgd"),
+        ({"dataset": "digit", "ceiling": {"optim": ["sgd"]}}, "dataset = 'digit': choose from"),
+        ({"ceiling": {"validation": ["some"]}}, "validation = 'some'"),
+        ({"ceiling": {"cycles": [1]}}, "cycles: set cycles instead"),
+        ({"ceiling": True}, "ceiling = True"),
+    ],
+)
+def test_a_bad_ceiling_is_refused_by_name(tmp_path: Path, study: dict, message: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        arms_of(tmp_path, arms={"optim": ["sgd"]}, **study)
+    assert message in str(refusal.value)
+
+
 def test_only_what_chooses_can_be_crossed(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"crossed\.0 = 'strategy': choose from"):
         arms_of(tmp_path, crossed=["strategy"], arms={"optim": ["sgd"]})

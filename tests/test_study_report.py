@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -212,7 +211,7 @@ def test_arms_with_all_labels_are_a_line_and_no_curve() -> None:
         ]
         for axes in drawn.axes
     }
-    assert found == {"ResNet-18": [0.95], "ResNet-50": [0.97]}
+    assert found == {"ResNet-18": [pytest.approx(0.95)], "ResNet-50": [pytest.approx(0.97)]}
     assert {"SGD, all 50,000 labels", "all 50,000 labels"} <= words_of(drawn)
     page = page_of(table, 18)
     assert "Ceiling: ResNet-18 SGD with all 50,000 labels: 95.0 ± 0.0 % (3 seeds)." in page
@@ -273,9 +272,8 @@ def test_the_page_says_of_every_arm_whether_it_was_searched() -> None:
     assert "For no arm: 0 trials, 0 labels." in said(account)
     assert "5,000" in said(account.assign(held_out=5000)), "labels that arms are judged on count, too"
     account.loc[0, ["searched", "trials", "drawn", "held_out"]] = ["yes", 24, 11_000, 5_000]
-    rows = pd.read_html(StringIO(said(account)), index_col=0)[0]
-    assert rows.loc["ResNet-18 SGD"].tolist() == ["yes", 24, 11_000, 5_000]
-    assert rows.loc["ResNet-18 Adam"].tolist() == ["no", 0, 0, 0]
+    cells = re.findall("<td>(.*?)</td>", said(account))
+    assert cells == ["ResNet-18 SGD", "yes", "24", "11,000", "5,000", "ResNet-18 Adam", "no", "0", "0", "0"]
 
 
 def test_without_random_queries_the_page_says_that_no_savings_are_known() -> None:

@@ -277,7 +277,7 @@ def overlap_table(overlaps: pd.DataFrame, one: str, two: str) -> pd.DataFrame | 
             "by chance": between["chance"].mean().map("{:.1%}".format).replace("nan%", "not known"),
         }
     )
-    return table.fillna("–").rename(index="{:,}".format).rename_axis("labels").reset_index()
+    return table.astype(object).fillna("–").rename(index="{:,}".format).rename_axis("labels").reset_index()
 
 
 def ceiling_lines(ceilings: pd.DataFrame) -> list[str]:
