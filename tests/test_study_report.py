@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lab.errors import BadInput
-from lab.report import anchors, claims, figures, style
+from lab.report import anchors, claims, figures, style, tables
 from lab.report import page as report
 from lab.study import table as tidy
 from tests.browser import browse, needs_browser, pixels_of
@@ -237,7 +237,7 @@ def test_overlap_stands_beside_chance_and_another_seed() -> None:
         ],
         columns=columns,
     )
-    (row,) = report.overlap_table(overlaps, "resnet18-sgd", "resnet18-adam").to_dict("records")
+    (row,) = tables.overlap_table(overlaps, "resnet18-sgd", "resnet18-adam").to_dict("records")
     # 0.3 ± 4.303 · 0.1 / √3; three pairs of three seeds are not independent, and have no interval.
     assert row == {
         "labels": "2,000",
@@ -249,8 +249,9 @@ def test_overlap_stands_beside_chance_and_another_seed() -> None:
     }
     crossed = report.crossed_tables(table, "resnet18-sgd", "resnet18-adam", overlaps)
     assert "30.0% [5.2%, 54.8%]" in crossed["overlap"]
-    assert report.overlap_table(overlaps[3:], "resnet18-sgd", "resnet18-adam") is None
-    assert report.crossed_tables(table, "resnet18-sgd", "resnet18-adam")["overlap"] == ""
+    assert tables.overlap_table(overlaps[3:], "resnet18-sgd", "resnet18-adam") is None
+    for none in (None, overlaps.iloc[:0]):
+        assert report.crossed_tables(table, "resnet18-sgd", "resnet18-adam", none)["overlap"] == ""
 
 
 def test_the_page_says_of_every_arm_whether_it_was_searched() -> None:
