@@ -33,7 +33,7 @@ def tidy_of(
                         "strategy": strategy[0] if strategy else "loss_prediction",
                         "protocol": protocol,
                         "dataset": "cifar10",
-                        "settings": f"optim={optim} seed={seed}",
+                        "settings": f"arch={arch} optim={optim} seed={seed}",
                         "seed": seed,
                         "cycle": cycle,
                         "labels": LABELS[cycle],

@@ -71,6 +71,31 @@ def test_an_arm_replays_itself_under_another_seed_from_the_same_first_set(tmp_pa
     assert (arm.params["cold_start_seed"], arm.seed) == (7, 7)
 
 
+def test_a_ceiling_is_one_cycle_on_the_whole_pool(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path, crossed=["optim"], arms={"optim": ["sgd", "adam"]}, ceiling={"optim": ["sgd"]})
+    assert len(arms) == 4 + 1
+    arm = arms["demo-resnet18-sgd-all_labels-s7"]
+    assert (arm.group, arm.labels) == ("resnet18-sgd-all_labels", [1297])
+    held_out = {"arms": {"optim": ["sgd"]}, "ceiling": {"optim": ["sgd"], "validation": [200]}}
+    assert arms_of(tmp_path, **held_out)["demo-resnet18-sgd-all_labels-s7"].labels == [1097]
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"ceiling": {"optim": ["sdg"]}}, "optim = 'sdg': choose from sgd"),
+        ({"dataset": "digit", "ceiling": {"optim": ["sgd"]}}, "dataset = 'digit': choose from"),
+        ({"ceiling": {"validation": ["some"]}}, "validation = 'some'"),
+        ({"ceiling": {"cycles": [1]}}, "cycles: set cycles instead"),
+        ({"ceiling": True}, "ceiling = True"),
+    ],
+)
+def test_a_bad_ceiling_is_refused_by_name(tmp_path: Path, study: dict, message: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        arms_of(tmp_path, arms={"optim": ["sgd"]}, **study)
+    assert message in str(refusal.value)
+
+
 def test_only_what_chooses_can_be_crossed(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"crossed\.0 = 'strategy': choose from"):
         arms_of(tmp_path, crossed=["strategy"], arms={"optim": ["sgd"]})
@@ -110,6 +135,21 @@ def test_a_crossed_arm_trains_on_the_very_sets_of_the_other(study: Clone) -> Non
         for name in ("adam", "adam-chosen_by_sgd", "sgd")
     }
     assert len({str(history) for history in histories.values()}) == 3
+
+
+@pytest.mark.pipeline
+def test_the_report_says_what_crossed_arms_acquired_in_common(study: Clone) -> None:
+    study(*COMMAND, "report", STUDY)
+    results = study.folder / "studies/small/results"
+    (row,) = pd.read_csv(results / "overlap.csv").itertuples()
+    pools = [pd.read_csv(study.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]) for name in (
+        sets(study, "sgd")[1], sets(study, "adam")[1]
+    )]  # fmt: skip
+    one, two = (set(pool.loc[pool["cycle"] == 1, "index"]) for pool in pools)
+    assert (row.group, row.other, row.seed, row.other_seed) == ("resnet18-sgd", "resnet18-adam", 3, 3)
+    assert (row.labels, row.acquired) == (60, 40)
+    assert row.jaccard == len(one & two) / len(one | two)
+    assert "Images that both acquired" in (results / "report.html").read_text()
 
 
 @pytest.mark.pipeline

@@ -97,12 +97,28 @@ def test_pairs_are_those_that_were_crossed_both_ways() -> None:
     assert interaction(A, B) == {A: 1, BA: -1, AB: -1, B: 1}
 
 
+def test_replays_under_another_seed_take_the_place_of_ones_own_choices() -> None:
+    tidy = planted(noise=0)
+    assert "interaction, under another seed" not in effects(tidy).index.unique("effect")
+    # What "one's own run" is worth, after the first cycle: the replays lack it.
+    own = 0.02
+    replays = [
+        tidy[tidy["group"] == name].assign(group=f"{name}-chosen_by_another_seed", arm=f"{name}-again")
+        for name in (A, B)
+    ]
+    tidy.loc[tidy["group"].isin([A, B]) & (tidy["cycle"] > 0), "accuracy"] += own
+    found = effects(pd.concat([tidy, *replays])).loc[5000, "mean"]
+    assert found["interaction"] == pytest.approx(BOTH + 2 * own)
+    assert found["interaction, under another seed"] == pytest.approx(BOTH)
+
+
 def test_overlap_by_hand() -> None:
     table = decomposition.overlap([{1, 2}, {3, 4}], [{2, 5}, {1, 6}], candidates=8)
     assert table["acquired"].tolist() == [2, 4]
     assert table["jaccard"].tolist() == pytest.approx([1 / 3, 2 / 6])
     # By chance 2 · 2 / 8 = 0.5 in common of 3.5, then 4 · 4 / 8 = 2 of 6.
     assert table["chance"].tolist() == pytest.approx([0.5 / 3.5, 2 / 6])
+    assert decomposition.overlap([{1}], [{1}], float("nan"))["chance"].isna().all()
 
 
 def test_random_choices_overlap_as_chance_says() -> None:

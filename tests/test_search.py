@@ -141,29 +141,74 @@ def test_chosen_settings_become_blocks_and_comments_stay(tmp_path: Path) -> None
     assert load_yaml(path)["optimizers"] == values
 
 
-def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
+HYBRID = {
+    "adam": {"until_labels": 50, "class": "Adam", "lr": 0.001, "betas": [0.9, 0.999], "weight_decay": 0.0005},
+    "sgd": {"class": "SGD", "lr": 0.03, "momentum": 0.9, "nesterov": True, "weight_decay": 0.005},
+}
+
+
+def accounted(folder: Path, study: dict, params: str) -> pd.DataFrame:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"protocol": "demo", "dataset": "digits", "seeds": [0], **study}))
+    arms = plan.read(path, params)
     best = choice.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
+    searched = choice.Searched(search.read(written(folder)), best)
+    assert (choice.account(arms, None)["searched"] == "no").all()
+    return choice.account(arms, searched).set_index("group")
+
+
+def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
     params = tmp_path / PARAMS_FILE
     params.write_text(PARAMS)
+    best = choice.best_of(table({("sgd", 0.03, 0.005, 20): 0.9, ("adam", 0.001, 0.0005, 20): 0.9}))
     choice.write_blocks(best, params)
-    study = tmp_path / "study.yaml"
-    study.write_text(
-        yaml.safe_dump({"protocol": "demo", "dataset": "digits", "seeds": [0], "arms": {"optim": ["sgd", "sgd_tuned"]}})
-    )
+    study = {"arms": {"optim": ["sgd", "sgd_tuned"]}}
+    found = accounted(tmp_path, study, params.read_text())
+    assert found.loc["resnet18-sgd"].tolist() == ["no", 0, 0, 0]
+    # 9 settings at 2 budgets with 2 seeds; two seeds of 20 and 320 labels drawn, 200 held out.
+    assert found.loc["resnet18-sgd_tuned"].tolist() == ["yes", 36, 680, 200]
     file = search.read(written(tmp_path))
-    found = choice.account(plan.read(study, params.read_text()), file, best).set_index("group")
-    assert found.loc["resnet18-sgd"].tolist() == [False, 0, 0]
-    # 9 settings at 2 budgets with 2 seeds; 200 held out, and two seeds of 20 and 320 drawn.
-    assert found.loc["resnet18-sgd_tuned"].tolist() == [True, 36, 200 + 2 * 340]
     assert "36 trials of each optimizer" in file.cost
     assert "They read 880 labels" in file.cost
     # A block that was changed afterwards is not what the search chose.
     changed = params.read_text().replace("lr: 0.03", "lr: 0.04")
-    assert (
-        not choice.account(plan.read(study, changed), file, best)
-        .set_index("group")
-        .loc["resnet18-sgd_tuned", "searched"]
-    )
+    assert accounted(tmp_path, study, changed).loc["resnet18-sgd_tuned"].tolist() == ["no", 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("rate", "row"),
+    [(0.03, ["yes", 2 * 36, 680, 200]), (0.04, ["in part", 36, 680, 200])],
+)
+def test_the_account_of_a_hybrid_is_that_of_its_phases(tmp_path: Path, rate: float, row: list) -> None:
+    phases = HYBRID | {"sgd": HYBRID["sgd"] | {"lr": rate}}
+    arms = {"optim": ["adam_then_sgd"], "optimizers.adam_then_sgd.phases": [phases]}
+    assert accounted(tmp_path, {"arms": arms}, PARAMS).loc["resnet18-adam_then_sgd"].tolist() == row
+
+
+def test_labels_that_arms_are_judged_on_are_counted_once(tmp_path: Path) -> None:
+    arms = {"optim": ["sgd"], "validation": [100]}
+    assert accounted(tmp_path, {"arms": arms}, PARAMS).loc["resnet18-sgd"].tolist() == ["no", 0, 0, 100]
+    chosen = {"optimizers.sgd.lr": [0.03], "optimizers.sgd.weight_decay": [0.005]}
+    # Those of the search are the same images.
+    assert accounted(tmp_path, {"arms": arms | chosen}, PARAMS).loc["resnet18-sgd"].tolist() == ["yes", 36, 680, 200]
+
+
+def test_a_study_names_a_search_that_has_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "study.yaml"
+    values = {"protocol": "demo", "dataset": "digits", "seeds": [0], "arms": {"optim": ["sgd"]}}
+    path.write_text(yaml.safe_dump(values | {"search": "studies/cpu/study.yaml"}))
+    with pytest.raises(BadInput, match=r"search = 'studies/cpu/study.yaml': must be the file of a search"):
+        plan.read(path, PARAMS)
+    file = written(tmp_path)
+    path.write_text(yaml.safe_dump(values | {"search": f"{file}"}))
+    plan.read(path, PARAMS)
+    with pytest.raises(BadInput, match=r"it has no .*search/tidy.csv; run it first: python -m lab.study tune"):
+        study._searched(path)
+    rows = [tidy_of({"resnet18-sgd": [0.5]}, seeds=1).assign(arm=arm.name) for arm in plan.read(file, PARAMS)]
+    (tmp_path / "search").mkdir()
+    pd.concat(rows).to_csv(tmp_path / "search/tidy.csv", index=False)
+    assert sorted(study._searched(path).best["optim"]) == ["adam", "sgd"]
 
 
 def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
@@ -173,6 +218,14 @@ def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
     text = (tmp_path / "search.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 18
+    # The chosen ones first, then each grid from its smallest values on.
+    assert [row.split(" | ")[:3] for row in rows[1:6]] == [
+        ["| **SGD**", "**0.03**", "**0.005**"],
+        ["| **Adam**", "**0.0003**", "**0**"],
+        ["| SGD", "0.01", "0.0005"],
+        ["| SGD", "0.01", "0.005"],
+        ["| SGD", "0.01", "0.05"],
+    ]
     assert "| **SGD** | **0.03** | **0.005** | **90.0 %** | **50.0 %** |" in rows
     assert "| SGD | 0.1 | 0.005 | diverged | diverged |" in rows
     assert (tmp_path / "search.png").stat().st_size > 10_000

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lab.errors import BadInput
-from lab.report import anchors, claims, figures, style
+from lab.report import anchors, claims, figures, style, tables
 from lab.report import page as report
 from lab.study import table as tidy
 from tests.browser import browse, needs_browser, pixels_of
@@ -199,6 +199,90 @@ def test_a_collapsed_run_is_named_and_marked() -> None:
         if line.get_marker() == "x" and len(line.get_xydata())
     ]
     assert marks == [[[3000, pytest.approx(accuracy)]]]
+
+
+def test_arms_with_all_labels_are_a_line_and_no_curve() -> None:
+    table = tidy_of(CURVES | {"resnet18-sgd-all_labels": [0.95], "resnet50-sgd-all_labels": [0.97]}, spread=0)
+    table.loc[table["group"].str.endswith("all_labels"), "labels"] = 50_000
+    drawn = figure_3(table)
+    found = {
+        axes.get_title(): [
+            line.get_ydata()[0] for line in axes.lines if len(line.get_ydata()) == 2 and line.get_linestyle() == "--"
+        ]
+        for axes in drawn.axes
+    }
+    assert found == {"ResNet-18": [pytest.approx(0.95)], "ResNet-50": [pytest.approx(0.97)]}
+    assert {"SGD, all 50,000 labels", "all 50,000 labels"} <= words_of(drawn)
+    page = page_of(table, 18)
+    assert "Ceiling: ResNet-18 SGD with all 50,000 labels: 95.0 ± 0.0 % (3 seeds)." in page
+    assert "18 of 18 arms finished" in page
+    assert page.count("all_labels") == page.count("all labels,") == 0
+    assert "all 50,000" not in page.split("The paper's claims")[1], "in no table of differences, costs or sets"
+    only = table[table["group"].str.endswith("all_labels")]
+    assert "ResNet-50" in page_of(only, 18), "a study of which nothing else is finished yet"
+
+
+def test_overlap_stands_beside_chance_and_another_seed() -> None:
+    names = ["resnet18-sgd", "resnet18-adam", "resnet18-sgd-chosen_by_adam", "resnet18-adam-chosen_by_sgd"]
+    table = tidy_of({name: [0.5, 0.7] for name in names})
+    columns = ["group", "seed", "other", "other_seed", "labels", "acquired", "jaccard", "chance"]
+    overlaps = pd.DataFrame(
+        [
+            ("resnet18-adam", 0, "resnet18-sgd", 0, 2000, 1000, 0.2, 0.01),
+            ("resnet18-sgd", 1, "resnet18-adam", 1, 2000, 1000, 0.3, 0.01),
+            ("resnet18-sgd", 2, "resnet18-adam", 2, 2000, 1000, 0.4, 0.01),
+            ("resnet18-sgd", 0, "resnet18-sgd", 1, 2000, 1000, 0.1, 0.01),
+            ("resnet18-sgd", 0, "resnet18-sgd", 2, 2000, 1000, 0.2, 0.01),
+            ("resnet18-sgd", 1, "resnet18-sgd", 2, 2000, 1000, 0.3, 0.01),
+        ],
+        columns=columns,
+    )
+    (row,) = tables.overlap_table(overlaps, "resnet18-sgd", "resnet18-adam").to_dict("records")
+    # 0.3 ± 4.303 · 0.1 / √3; three pairs of three seeds are not independent, and have no interval.
+    assert row == {
+        "labels": "2,000",
+        "images acquired by each": "1,000",
+        "ResNet-18 SGD and ResNet-18 Adam, the same seed": "30.0% [5.2%, 54.8%]",
+        "ResNet-18 SGD under two seeds": "20.0%",
+        "ResNet-18 Adam under two seeds": "–",
+        "by chance": "1.0%",
+    }
+    crossed = report.crossed_tables(table, "resnet18-sgd", "resnet18-adam", overlaps)
+    assert "30.0% [5.2%, 54.8%]" in crossed["overlap"]
+    assert tables.overlap_table(overlaps[3:], "resnet18-sgd", "resnet18-adam") is None
+    for none in (None, overlaps.iloc[:0]):
+        assert report.crossed_tables(table, "resnet18-sgd", "resnet18-adam", none)["overlap"] == ""
+
+
+def test_the_page_says_of_every_arm_whether_it_was_searched() -> None:
+    table = tidy_of({"resnet18-sgd": line(0.5, 0.9), "resnet18-adam": line(0.5, 0.8)})
+    account = pd.DataFrame(
+        {
+            "group": ["resnet18-sgd", "resnet18-adam"],
+            "searched": "no",
+            "trials": 0,
+            "drawn": 0,
+            "held_out": 0,
+        }
+    )
+
+    def said(account: pd.DataFrame) -> str:
+        page = report.page(table, claims.verdicts(table), {}, 6, account=account)
+        return page.split("Were the settings searched?")[1].split("<h2>")[0]
+
+    assert "For no arm: 0 trials, 0 labels." in said(account)
+    assert "5,000" in said(account.assign(held_out=5000)), "labels that arms are judged on count, too"
+    account.loc[0, ["searched", "trials", "drawn", "held_out"]] = ["yes", 24, 11_000, 5_000]
+    cells = re.findall("<td>(.*?)</td>", said(account))
+    assert cells == ["ResNet-18 SGD", "yes", "24", "11,000", "5,000", "ResNet-18 Adam", "no", "0", "0", "0"]
+
+
+def test_without_random_queries_the_page_says_that_no_savings_are_known() -> None:
+    sentence = "how many labels the strategies save cannot be said"
+    assert sentence in page_of(tidy_of({"resnet18-sgd": line(0.5, 0.9)}), 3)
+    page = page_of(tidy_of(CURVES), 12)
+    assert sentence not in page
+    assert page.index("labels saved at a budget of") < page.index("The paper's claims")
 
 
 def test_an_empty_win_matrix_is_left_out() -> None:

@@ -6,7 +6,8 @@ XY is the arm that X trained on what the arm Y acquired; XX is X as it is. The g
     choosing(A, B) = ½ [(AA − AB) + (BA − BB)]    the same optimizer on either's sets
 
 With one labelled set for all, before the first query, choosing is zero. The interaction AA − BA − AB + BB is shown
-and not interpreted: the diagonal is also "on one's own choices".
+and not interpreted: the diagonal is also "on one's own choices". Where A and B also replayed their own choices under
+another seed, these arms take the place of AA and BB in it, and no arm is on its own choices any more.
 
 Lowell et al. (2019, arXiv 1807.04801) crossed models so; nobody was found who crossed optimizers.
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from lab.report.statistics import Measure, area, contrast, estimate, mean_accuracy, runs_of
-from lab.study.analysis import CROSSED, crossed
+from lab.study.analysis import ANOTHER_SEED, CROSSED, crossed
 
 Weights = dict[str, float]
 
@@ -37,11 +38,18 @@ def interaction(one: str, two: str) -> Weights:
     return {one: 1, crossed(two, one): -1, crossed(one, two): -1, two: 1}
 
 
+def interaction_of_others(one: str, two: str) -> Weights:
+    """The interaction without arms on their own choices: the diagonal replays them under another seed."""
+    weights = interaction(one, two)
+    return {f"{name}{ANOTHER_SEED}" if name in (one, two) else name: weight for name, weight in weights.items()}
+
+
 EFFECTS: dict[str, Callable[[str, str], Weights]] = {
     "gap": gap,
     "learning": learning,
     "choosing": choosing,
     "interaction": interaction,
+    "interaction, under another seed": interaction_of_others,
 }
 
 
@@ -68,27 +76,29 @@ def matrix(tidy: pd.DataFrame, groups: Sequence[str], measure: Measure = area) -
 
 
 def effects(tidy: pd.DataFrame, one: str, two: str) -> pd.DataFrame:
-    """The gap between two groups taken apart, at each budget and over the area.
+    """The gap between two groups taken apart, at each budget and over the area; effects whose arms the table has.
 
     Returns:
         columns labels (None for the area), effect, and those of an Estimate, paired by seed.
     """
     runs = runs_of(tidy)
+    found = {name: weights(one, two) for name, weights in EFFECTS.items()}
+    found = {name: weights for name, weights in found.items() if set(weights) <= set(tidy["group"])}
     measures = {None: area} | {labels: mean_accuracy([labels]) for labels in runs.columns}
     rows = [
-        {"labels": labels, "effect": name, **estimate(contrast(runs, weights(one, two), measure))._asdict()}
+        {"labels": labels, "effect": name, **estimate(contrast(runs, weights, measure))._asdict()}
         for labels, measure in measures.items()
-        for name, weights in EFFECTS.items()
+        for name, weights in found.items()
     ]
     return pd.DataFrame(rows)
 
 
-def overlap(one: Sequence[set[int]], two: Sequence[set[int]], candidates: int) -> pd.DataFrame:
+def overlap(one: Sequence[set[int]], two: Sequence[set[int]], candidates: float) -> pd.DataFrame:
     """How much of what two arms acquired is the same, up to each query.
 
     Args:
         one, two: the indices that each arm acquired, a set a query; the cold start is in none.
-        candidates: images that the first query could choose from.
+        candidates: images that the first query could choose from; NaN where that is not known, nor chance then.
 
     Returns:
         a row a query: acquired (images of an arm so far), jaccard (common of all that either acquired), chance (of as

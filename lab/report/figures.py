@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from lab.report import style
+from lab.report.ceiling import split
 from lab.report.curve import BUDGET_LABEL, DASHES, REFERENCE, Look, draw_lines, label_ends, set_theme, show_budget
 from lab.report.protocol import is_kept
+from lab.report.saved import with_passes
 from lab.report.statistics import FEWEST_SEEDS, area, collapsed, runs_of, wins
 from lab.report.style import words
 
@@ -76,14 +78,18 @@ def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
     set_theme(font_scale=0.9)
     # Words stay words in an SVG: they can be searched, and the file is small.
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "study"}
+    tidy, ceilings = split(tidy)
     public = anchors if is_kept(tidy) else None
     table = _with_costs(_in_order(tidy))
-    figures = {name: draw(chart, table, public if name == "figure_3" else None) for name, chart in CHARTS.items()}
+    beside = {"figure_3": {"public": public, "ceilings": ceilings}}
+    figures = {name: draw(chart, table, **beside.get(name, {})) for name, chart in CHARTS.items()}
     figures |= {"area": areas(tidy), "classes": classes(tidy), "wins": win_matrix(tidy)}
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) -> Figure | None:
+def draw(
+    chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None, ceilings: pd.DataFrame | None = None
+) -> Figure | None:
     """Panels of lines: one an architecture, and with many lines one a strategy or optimizer.
 
     From three seeds on a line is their mean, with a band of one standard deviation against labels; else it is a run.
@@ -91,6 +97,7 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
 
     Args:
         public: curves of others, drawn in the panels of their architecture beside what the paper's text states.
+        ceilings: rows of arms with all labels, each a line across the panels of its architecture.
     """
     table = table.dropna(subset=[chart.x, chart.y])
     if table.empty:
@@ -122,6 +129,8 @@ def draw(chart: Chart, table: pd.DataFrame, public: pd.DataFrame | None = None) 
         ends.append(draw_lines(axes, part, chart.x, chart.y, _looks(part), **options))
         if public is not None:
             ends[-1] = pd.concat([ends[-1], _draw_published(axes, part, public)])
+        if ceilings is not None:
+            ends[-1] = pd.concat([ends[-1], _draw_ceilings(axes, part, ceilings)])
         if failed is not None:
             marked = failed[failed["group"].isin(part["group"])]
             axes.plot(marked["labels"], marked["accuracy"], "kx", zorder=4)
@@ -162,7 +171,8 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     sns.stripplot(runs, x="area", y="group", hue="optim", legend=False, ax=axes, **options)
     means = runs.groupby("group", sort=False)["area"].mean()
     axes.scatter(means, range(len(means)), marker="|", s=200, color="black", zorder=3)
-    axes.set(title="Area under the budget curve: a dot a seed, a bar the mean", ylabel="")
+    figure.suptitle("Area under the budget curve: a dot a seed, a bar the mean")
+    axes.set_ylabel("")
     is_enough = runs.groupby("group")["seed"].nunique().min() >= FEWEST_SEEDS
     axes.set_xlabel("mean accuracy" if is_enough else f"mean accuracy\n{TOO_FEW}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -203,14 +213,10 @@ def win_matrix(tidy: pd.DataFrame) -> Figure | None:
 
 def _with_costs(tidy: pd.DataFrame) -> pd.DataFrame:
     """With image_passes and seconds, each up to and with the cycle."""
-    seconds = tidy[SECONDS].sum(axis=1, skipna=False)
+    seconds, arms = tidy[SECONDS].sum(axis=1, skipna=False), tidy["arm"]
     # A cycle that was restored has no seconds: then its run has no sum.
-    is_known = ~seconds.isna().groupby(tidy["arm"]).transform("any")
-    arms = tidy["arm"]
-    return tidy.assign(
-        image_passes=tidy["training_images"].groupby(arms).cumsum(),
-        seconds=seconds.groupby(arms).cumsum().where(is_known),
-    )
+    is_known = ~seconds.isna().groupby(arms).transform("any")
+    return with_passes(tidy).assign(seconds=seconds.groupby(arms).cumsum().where(is_known))
 
 
 def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
@@ -290,6 +296,24 @@ def _draw_published(axes: plt.Axes, part: pd.DataFrame, public: pd.DataFrame) ->
     curves = curves.assign(line=curves["source"] + ", " + curves["method"].map(words))
     looks = dict.fromkeys(curves["line"], REFERENCE)
     return draw_lines(axes, curves, "labels", "accuracy", looks, linewidth=0.8, markersize=2)
+
+
+def _draw_ceilings(axes: plt.Axes, part: pd.DataFrame, ceilings: pd.DataFrame) -> pd.DataFrame:
+    """The mean accuracy with all labels, across the panel: of its optimizers, or of others where they have none.
+
+    Returns:
+        the ends of the lines.
+    """
+    alike = ceilings[ceilings["arch"].isin(part["arch"])]
+    own = alike[alike["optim"].isin(part["optim"])]
+    palette = style.colours([*part["optim"].cat.categories, *ceilings["optim"]])
+    ends = []
+    for (optim, count), runs in (own if len(own) else alike).groupby(["optim", "labels"]):
+        accuracy, name = runs["accuracy"].mean(), f"all {count:,} labels"
+        axes.axhline(accuracy, color=palette[optim], linewidth=1, linestyle="--")
+        line = name if set(part["optim"]) == {optim} else f"{words(optim)}, {name}"
+        ends.append({"line": line, "x": part["labels"].max(), "y": accuracy, "colour": palette[optim]})
+    return pd.DataFrame(ends, columns=["line", "x", "y", "colour"]).set_index("line")
 
 
 def _matrix(panels: dict[str, pd.DataFrame], x_label: str, title: str = "", **options: object) -> Figure:

@@ -12,8 +12,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lab.data.files import replaced, write_text
-from lab.report import anchors, claims, decomposition, figures, style
+from lab.report import anchors, claims, decomposition, figures, saved, style
 from lab.report.analysis import answers
+from lab.report.ceiling import split
 from lab.report.compare import differing_environments
 from lab.report.figures import SECONDS
 from lab.report.protocol import is_kept
@@ -28,6 +29,7 @@ from lab.report.statistics import (
     unpaired_seeds,
 )
 from lab.report.style import words
+from lab.report.tables import account_table, ceiling_lines, overlap_table, passes_table, saved_cells
 from lab.study.analysis import Analysis
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -36,6 +38,7 @@ TOO_FEW = (
     "a difference between them may be chance, and does not show which is better."
 )
 AREA = "area"
+MOST_ROWS = 12  # of a table of pairs that is not folded
 NOT_ASKED = "not asked beforehand"
 NOT_YET = "no figure: its arms are not finished"
 
@@ -47,21 +50,33 @@ class Stated(NamedTuple):
     since: str
 
 
-def write(tidy: pd.DataFrame, expected: int, folder: Path, stated: Stated | None = None) -> None:
+def write(
+    tidy: pd.DataFrame,
+    expected: int,
+    folder: Path,
+    stated: Stated | None = None,
+    overlaps: pd.DataFrame | None = None,
+    account: pd.DataFrame | None = None,
+) -> None:
     """Write the report of a tidy table.
 
     Args:
         expected: arms of the study, seeds included; the report says how many are missing.
         folder: where to; files of an earlier report are replaced.
         stated: the analysis that the study stated; only its questions get verdicts then.
+        overlaps: what crossed arms acquired in common, of ``lab.study.overlap``.
+        account: what settings were searched, of ``lab.study.choice``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    verdicts = claims.verdicts(tidy)
+    curves, _ = split(tidy)
+    verdicts = claims.verdicts(curves)
     if stated:
         verdicts = verdicts.assign(verdict=NOT_ASKED, p_holm=None, needed=None)
     write_text(folder / "tidy.csv", tidy.to_csv(index=False))
     write_text(folder / "claims.csv", verdicts.to_csv(index=False))
-    write_text(folder / "claims.md", claims_markdown(tidy, verdicts))
+    write_text(folder / "claims.md", claims_markdown(curves, verdicts))
+    if overlaps is not None and len(overlaps):
+        write_text(folder / "overlap.csv", overlaps.to_csv(index=False))
     drawings = {}
     for name, figure in figures.all_figures(tidy, anchors.read()).items():
         drawings[name] = _svg(figure)
@@ -69,7 +84,7 @@ def write(tidy: pd.DataFrame, expected: int, folder: Path, stated: Stated | None
         with replaced(folder / f"{name}.png") as file:
             figure.savefig(file, dpi=130, format="png")
         plt.close(figure)
-    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected, stated))
+    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected, stated, overlaps, account))
 
 
 def page(
@@ -78,8 +93,12 @@ def page(
     drawings: dict[str, str],
     expected: int,
     stated: Stated | None = None,
+    overlaps: pd.DataFrame | None = None,
+    account: pd.DataFrame | None = None,
 ) -> str:
     """The report as one HTML page that loads nothing. drawings: the figures' SVG, by name."""
+    finished = tidy["arm"].nunique()
+    tidy, ceilings = split(tidy)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -92,7 +111,7 @@ def page(
         protocol=tidy["protocol"].iloc[0],
         dataset=tidy["dataset"].iloc[0],
         revision=tidy["revision"].iloc[0],
-        arms=tidy["arm"].nunique(),
+        arms=finished,
         expected=expected,
         too_few=TOO_FEW if tidy.groupby("group")["seed"].nunique().min() < FEWEST_SEEDS else "",
         machines=machines(tidy),
@@ -104,10 +123,16 @@ def page(
         departures=departures(tidy),
         stated=stated,
         answers=_html(answer_table(answers(tidy, stated.analysis), stated.analysis.equivalence)) if stated else "",
-        crossed=[crossed_tables(tidy, one, two) for one, two in decomposition.pairs(tidy)],
+        crossed=[crossed_tables(tidy, one, two, overlaps) for one, two in decomposition.pairs(tidy)],
+        ceilings=ceiling_lines(ceilings),
+        has_random=bool(saved.beside_random(tidy)),
+        passes=_html(passes_table(tidy)) if saved.beside_fresh(tidy) else "",
+        account=account,
+        accounts=_html(account_table(account)) if account is not None else "",
         collapsed=collapsed_lines(tidy),
         summary=_html(summary_table(tidy)),
         costs=_html(cost_table(tidy)),
+        most_rows=MOST_ROWS,
         tests={title: _html(test_table(tests)) for title, tests in compared.items() if len(tests)},
         first_sets=_html(first_sets(tidy)),
         anchors=_html(anchors.read().drop(columns="note").rename(columns=str.capitalize)),
@@ -202,19 +227,26 @@ def answer_table(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     )
 
 
-def crossed_tables(tidy: pd.DataFrame, one: str, two: str) -> dict[str, str]:
-    """What two arms learn and choose: the gap between them taken apart, and the matrices at each budget."""
+def crossed_tables(tidy: pd.DataFrame, one: str, two: str, overlaps: pd.DataFrame | None = None) -> dict[str, str]:
+    """What two arms learn and choose: the gap taken apart, the matrices at each budget, and what they acquired."""
     table = decomposition.effects(tidy, one, two)
     table["points"] = [interval(row) for _, row in table.iterrows()]
     table["labels"] = [AREA if pd.isna(count) else f"{count:,.0f}" for count in table["labels"]]
     effects = table.pivot(index="labels", columns="effect", values="points").loc[table["labels"].unique()]
-    effects = effects[list(decomposition.EFFECTS)].reset_index()
+    effects = effects[[name for name in decomposition.EFFECTS if name in effects]]
+    effects = effects.rename_axis(columns=None).reset_index()
     measures = {AREA: area} | {f"{count:,}": mean_accuracy([count]) for count in np.unique(tidy["labels"])}
     cells = {when: decomposition.matrix(tidy, [one, two], measure).stack() for when, measure in measures.items()}
     matrix = pd.DataFrame(cells).T.map("{:.1%}".format)
-    matrix.columns = [f"trained by {words(trained)}, chosen by {words(chosen)}" for trained, chosen in matrix.columns]
-    matrix = matrix.rename_axis("labels").reset_index()
-    return {"title": f"{words(one)} − {words(two)}", "effects": _html(effects), "matrix": _html(matrix)}
+    names = [(f"trained by {words(trained)}", f"chosen by {words(chosen)}") for trained, chosen in matrix]
+    matrix = pd.DataFrame({"labels": matrix.index} | dict(zip(names, matrix.T.to_numpy(), strict=True)))
+    shared = None if overlaps is None or overlaps.empty else overlap_table(overlaps, one, two)
+    return {
+        "title": f"{words(one)} − {words(two)}",
+        "effects": _html(effects),
+        "matrix": _html(matrix),
+        "overlap": "" if shared is None else _html(shared),
+    }
 
 
 def collapsed_lines(tidy: pd.DataFrame) -> list[str]:
@@ -238,14 +270,16 @@ def interval(row: pd.Series) -> str:
 
 
 def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
-    """A row a group: seeds, accuracy at the end, area, labels to the target."""
+    """A row a group: seeds, accuracy at the end, labels saved at each budget, area, labels to the target."""
     table = summary(tidy)
+    labels_saved = saved_cells(tidy, saved.beside_random(tidy), saved.LABELS, "labels saved at a budget of")
     target = tidy["target_accuracy"].iloc[0]
     return pd.DataFrame(
         {
             "arm": table["group"].map(words),
             "seeds": table["seeds"],
             "accuracy at the end": _spread(table["final_accuracy"], table["final_accuracy_sd"]),
+            **{title: labels_saved[title].to_numpy() for title in labels_saved},
             "area under the budget curve": _spread(table["area"], table["area_sd"]),
             f"labels to {target:.0%}, median": table["labels_to_target"].map(
                 lambda count: "not reached" if np.isinf(count) else f"{count:,.0f}"
@@ -310,6 +344,10 @@ def _spread(mean: pd.Series, deviation: pd.Series) -> list[str]:
 
 
 def _html(table: pd.DataFrame) -> str:
+    """Columns that are pairs stand under a common title where their first halves are the same."""
+    if any(isinstance(name, tuple) for name in table):
+        pairs = [name if isinstance(name, tuple) else ("", name) for name in table]
+        table = table.set_axis(pd.MultiIndex.from_tuples(pairs), axis=1)
     return table.to_html(index=False, border=0, na_rep="")
 
 

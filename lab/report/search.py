@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from lab.data.files import replaced, write_text
 from lab.report.curve import set_theme
@@ -38,6 +38,7 @@ def write(tidy: pd.DataFrame, trials: pd.DataFrame, best: pd.DataFrame, cost: st
 def draw(trials: pd.DataFrame) -> Figure:
     """Accuracy against the learning rate, a line a weight decay: a column an optimizer, a row a budget."""
     set_theme(font_scale=0.9)
+    decays = [f"{decay:g}" for decay in sorted(trials["weight_decay"].unique())]
     table = trials.assign(
         optimizer=trials["optim"].map(words),
         budget=trials["labels"].map("{:,} labels".format),
@@ -48,7 +49,9 @@ def draw(trials: pd.DataFrame) -> Figure:
         x="lr",
         y="accuracy",
         hue="decay",
+        hue_order=decays,
         style="decay",
+        style_order=decays,
         markers=True,
         row="budget",
         col="optimizer",
@@ -59,14 +62,22 @@ def draw(trials: pd.DataFrame) -> Figure:
         palette="viridis",
         facet_kws={"sharex": "col", "sharey": "row", "margin_titles": True},
     )
-    grid.set(xscale="log").set_axis_labels("learning rate", "accuracy")
+    grid.set(xscale="log").set_axis_labels("learning rate", "held-out accuracy")
     grid.set_titles(col_template="{col_name}", row_template="{row_name}")
     grid.legend.set_title("weight decay")
     for (row, column, _), part in grid.facet_data():
         axes = grid.axes[row, column]
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        for rate in part.loc[part["chosen"], "lr"].unique():
-            axes.axvline(rate, color="0.6", linewidth=1, linestyle=":")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(part["lr"].unique())))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        chosen = part[part["chosen"]].groupby("lr")["accuracy"].mean()
+        ring = {"markersize": 13, "markerfacecolor": "none", "markeredgecolor": "black", "clip_on": False}
+        axes.plot(chosen.index, chosen, "o", **ring)
+        missing = part.loc[part["accuracy"].isna(), "lr"].unique()
+        axes.plot(missing, [0.04] * len(missing), "kx", transform=axes.get_xaxis_transform())
+    note = "Rings: the chosen settings. ×: a trial with this rate diverged, or is not finished."
+    grid.figure.supxlabel(note, size="small", color="0.4", y=-0.02)
     return grid.figure
 
 
@@ -74,6 +85,10 @@ def _markdown(trials: pd.DataFrame, cost: str) -> str:
     seeds = trials["seed"].nunique()
     settings = trials.groupby([*KEYS, "chosen", "labels"], sort=False)["accuracy"]
     table = settings.agg(lambda found: found.mean(skipna=False)).unstack("labels").reset_index()
+    # The chosen ones first, the others as the grids list them.
+    first = {optim: number for number, optim in enumerate(trials["optim"].unique())}
+    order = table.assign(chosen=~table["chosen"], optim=table["optim"].map(first))
+    table = table.loc[order.sort_values(["chosen", *KEYS]).index]
     budgets = sorted(trials["labels"].unique())
     lines = [
         f"{cost} Accuracy on the held-out images, mean of {seeds} seed{'s' if seeds > 1 else ''}; the chosen setting "

@@ -21,6 +21,8 @@ from lab.study.run.states import ArmState, Status, survey
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lab.study import choice
+
 DIVERGED = "training diverged"
 
 
@@ -191,6 +193,7 @@ def _report(arguments: Namespace) -> None:
         return
     from lab.report import page as report
     from lab.study import analysis as study_analysis
+    from lab.study import choice, overlap
     from lab.study.stated import when
 
     folder = folders.results_of(arguments.study)
@@ -199,8 +202,31 @@ def _report(arguments: Namespace) -> None:
     if analysis:
         revisions = tidy["revision"].unique() if arguments.tidy else _revisions(arms)
         stated = report.Stated(analysis, when(arguments.study, revisions))
-    report.write(tidy, len(arms), folder, stated)
+    if arguments.tidy:
+        overlaps = overlap.read(arguments.tidy.parent)
+    else:
+        finished = experiments.finished(arms, experiments.newest(_revisions(arms) or ["HEAD"]))
+        overlaps = overlap.collect(arms, finished, tidy, folder)
+    report.write(tidy, len(arms), folder, stated, overlaps, choice.account(arms, _searched(arguments.study)))
     print(f"{folder / 'report.html'}: opens without internet; tables and figures are in the same folder")
+
+
+def _searched(study: Path) -> "choice.Searched | None":
+    """What the search chose that a study names; None where it names none.
+
+    Raises:
+        BadInput: the search has no results.
+    """
+    from lab.study import choice, search
+    from lab.study import table as tidy
+
+    path = plan.search_of(study)
+    if path is None:
+        return None
+    results = folders.results_of(path) / "tidy.csv"
+    if not results.exists():
+        raise BadInput(f"{study}: search = {path}: it has no {results}; run it first: python -m lab.study tune {path}")
+    return choice.Searched(search.read(path), choice.best_of(choice.trials(_arms(path), tidy.read(results))))
 
 
 def _report_search(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":

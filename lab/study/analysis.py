@@ -26,6 +26,8 @@ from lab.process.schema import Block, Count, validate
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 KINDS = ("difference", "learning", "choosing")
 CROSSED = "-chosen_by_"
+# An arm that replays its own choices under another seed.
+ANOTHER_SEED = f"{CROSSED}another_seed"
 
 
 def crossed(trained: str, chosen: str) -> str:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from lab.data import sizes
 
+# What the group of an arm with all training labels ends with.
+ALL_LABELS = "-all_labels"
+
 
 class Arm(NamedTuple):
     """One run of a study.

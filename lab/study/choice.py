@@ -1,6 +1,7 @@
 """What a search chose: its trials as a table, the best setting of each optimizer, and the blocks that hold it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.study.arms import Arm
 from lab.study.search import CHOSEN, SETTINGS, SearchFile
+
+# What a phase has beside its optimizer.
+UNTIL = ("until_labels", "until_share")
 
 
 def trials(arms: list[Arm], tidy: pd.DataFrame) -> pd.DataFrame:
@@ -76,19 +80,38 @@ def write_blocks(best: pd.DataFrame, path: Path = PARAMS_FILE) -> list[str]:
     return names
 
 
-def account(arms: list[Arm], file: SearchFile, best: pd.DataFrame) -> pd.DataFrame:
-    """Of each group of a study: whether its optimizer has the settings that a search chose, and what that cost.
+class Searched(NamedTuple):
+    """A search and what it chose. best: of ``best_of``."""
+
+    file: SearchFile
+    best: pd.DataFrame
+
+
+def account(arms: list[Arm], searched: Searched | None) -> pd.DataFrame:
+    """Of each group of a study: whether its optimizer has settings that a search chose, and which labels that cost.
+
+    A block has them if it is the block that was searched with the chosen values, whatever its name. What no search is
+    known for counts as not searched.
 
     Returns:
-        group, searched, trials, labels.
+        group; searched, "yes", "no", or "in part" where some phases have them; trials; drawn (labels to train trials
+        on); held_out (labels that trials, or the arm's own cycles, are judged on).
     """
-    chosen = {f"{row['optim']}{CHOSEN}": row for row in best.to_dict("records")}
-    trials = next(iter(file.grid.values())).size * len(file.labels) * len(file.seeds)
-    labels = file.validation + sum(file.labels) * len(file.seeds)
+    best = [] if searched is None else searched.best.to_dict("records")
     rows = {}
     for arm in arms:
-        optim = arm.params["optim"]
-        block, setting = arm.params["optimizers"][optim], chosen.get(optim, {})
-        searched = bool(setting) and all(block.get(key) == setting[key] for key in SETTINGS)
-        rows[arm.group] = {"searched": searched, "trials": trials * searched, "labels": labels * searched}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("group").reset_index()
+        blocks = arm.params["optimizers"]
+        chosen = {row["optim"]: blocks[row["optim"]] | {key: row[key] for key in SETTINGS} for row in best}
+        own = blocks[arm.params["optim"]]
+        parts = [{key: part[key] for key in part if key not in UNTIL} for part in own.get("phases", {"": own}).values()]
+        found = [name for part in parts for name, block in chosen.items() if part == block]
+        row = {"searched": "no" if not found else "yes" if len(found) == len(parts) else "in part"}
+        held_out = arm.params["validation"]
+        if searched and found:
+            file, count = searched.file, len(set(found))
+            row |= {"trials": file.trials * count, "drawn": len(file.seeds) * sum(file.labels)}
+            # Images that are held out are the same whatever is run.
+            held_out = max(held_out, file.validation)
+        rows[arm.group] = {"trials": 0, "drawn": 0, **row, "held_out": held_out}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group").reset_index()
+    return table[["group", "searched", "trials", "drawn", "held_out"]]

@@ -7,6 +7,8 @@
       arch: [resnet18]
       optim: [sgd, adam]
     cycles: 10                        # optional; as in params.yaml where it is left out
+    ceiling: {optim: [sgd]}           # optional; as arms: each trains once, with all labels of the data set
+    search: studies/s/search.yaml     # optional; the search that the optimizers' settings come from
     analysis: …                       # optional; what the study asks: lab/study/analysis.py
 
 Every key of params.yaml can be varied under ``arms``, dotted where it lies in a block.
@@ -28,8 +30,8 @@ from lab.errors import BadInput
 from lab.process import check
 from lab.process.schema import Block, Count, validate
 from lab.study import search
-from lab.study.analysis import CROSSED, Analysis
-from lab.study.arms import Arm, with_settings
+from lab.study.analysis import ANOTHER_SEED, CROSSED, Analysis
+from lab.study.arms import ALL_LABELS, Arm, with_settings
 
 # What an arm's name always has, and the strategy that it leaves out.
 ALWAYS = ("arch", "optim")
@@ -43,7 +45,7 @@ NOT_IN_ARMS = {
     "cold_start_seed": "seeds",
 }
 # What is added to the seed of an arm that replays itself under another one.
-ANOTHER_SEED = 1_000_000
+SEED_APART = 1_000_000
 
 
 _Grid = Annotated[dict[str, Annotated[list, Field(min_length=1)]], Field(min_length=1)]
@@ -56,6 +58,8 @@ class _StudyFile(Block):
     arms: _Grid | Annotated[list[_Grid], Field(min_length=1)]
     crossed: list[Literal["optim", "arch", "seed"]] = Field(default_factory=list)
     cycles: Count | None = None
+    ceiling: _Grid | None = None
+    search: str | None = None
     analysis: Analysis | None = None
 
     @property
@@ -83,7 +87,9 @@ def read(path: Path, params_text: str) -> list[Arm]:
         if search.is_one(path):
             return _without_faults(path, search.arms_of(values, base), has_optimizers=True)
         study = validate(_StudyFile, values)
-        keys = {key for grid in study.grids for key in grid}
+        if study.search and not (Path(study.search).exists() and search.is_one(Path(study.search))):
+            raise ValueError(f"search = {study.search!r}: must be the file of a search, which has a grid")
+        keys = {key for grid in (*study.grids, study.ceiling or {}) for key in grid}
         if reserved := [key for key in NOT_IN_ARMS if key in keys]:
             raise ValueError("\n".join(f"arms.{key}: set {NOT_IN_ARMS[key]} instead, for all arms" for key in reserved))
     except BadInput:
@@ -91,11 +97,15 @@ def read(path: Path, params_text: str) -> list[Arm]:
     except ValueError as error:
         raise _refusal(path, str(error).splitlines()) from None
     arms = []
-    for seed, grid in product(study.seeds, study.grids):
-        chosen = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        found = [_arm(path, study, values, seed, base) for values in chosen]
-        # Those that are replayed come first, and those that replay them directly behind.
-        arms += [*found, *_crossed(study, chosen, found)]
+    for seed in study.seeds:
+        for grid in study.grids:
+            chosen = _combinations(grid)
+            found = [_arm(path, study, values, seed, base) for values in chosen]
+            # Those that are replayed come first, and those that replay them directly behind.
+            arms += [*found, *_crossed(study, chosen, found)]
+        ceilings = [_arm(path, study, values, seed, base) for values in _combinations(study.ceiling or {})]
+        # One with a fault is refused below.
+        arms += [arm if _faults(arm, False) else _with_all_labels(arm) for arm in ceilings]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
     return _without_faults(path, arms, any(key.startswith("optimizers.") for key in keys), study.analysis)
 
@@ -105,16 +115,44 @@ def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool, analysis:
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
     if analysis and not faults:
-        faults += analysis.faults(list(dict.fromkeys(arm.group for arm in arms)), arms[0].labels)
+        groups = [arm.group for arm in arms if not arm.group.endswith(ALL_LABELS)]
+        faults += analysis.faults(list(dict.fromkeys(groups)), arms[0].labels)
     if faults := faults or list(_repeated(arms)):
         raise _refusal(path, dict.fromkeys(faults))
     return arms
+
+
+def search_of(path: Path) -> Path | None:
+    """The search that a study file names, which ``read`` has checked; None where it names none."""
+    name = params.read(path).get("search")
+    return Path(name) if name else None
 
 
 def read_by(params: dict) -> dict:
     """What an arm with these params can depend on: of blocks to choose from, the chosen one alone."""
     blocks = {block: params.get(block, {}).get(params.get(key)) for key, block in check.BLOCKS.items()}
     return {key: value for key, value in params.items() if key not in blocks} | blocks
+
+
+def _combinations(grid: dict[str, list]) -> list[dict[str, object]]:
+    """Every choice of one value a key; none of an empty grid."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
+
+
+def _with_all_labels(arm: Arm) -> Arm:
+    """The arm with one cycle on the whole pool, which leaves nothing to choose."""
+    images = choices.load(check.FILES["dataset"], arm.params["dataset"]).TRAINING_IMAGES
+    settings = arm.settings | {
+        f"protocols.{arm.params['protocol']}.cold_start": images - arm.params["validation"],
+        "cycles": pairs(1),
+    }
+    group = f"{arm.group}{ALL_LABELS}"
+    return arm._replace(
+        name=arm.name.replace(arm.group, group),
+        group=group,
+        settings=settings,
+        params=with_settings(arm.params, settings),
+    )
 
 
 def _refusal(path: Path, faults) -> BadInput:
@@ -162,12 +200,12 @@ def _crossed(study: _StudyFile, chosen: list[dict], arms: list[Arm]) -> Iterator
             continue
         settings = arm.settings | {"strategy": "replay" if strategy.TRAINS_MODULE else "replay_without_module"}
         if axis == "seed":
-            settings["seed"] = arm.seed + ANOTHER_SEED
-        by = "another_seed" if axis == "seed" else _plain(str(others[axis]))
+            settings["seed"] = arm.seed + SEED_APART
+        chosen_by = ANOTHER_SEED if axis == "seed" else f"{CROSSED}{_plain(str(others[axis]))}"
         # Stands for the labelled sets of an arm that may not be finished.
         sets = ["0" * 32] * (len(arm.params["cycles"]) + 1)
         replay = {"dataset": study.dataset, "strategy": source.params["strategy"], "sets": sets}
-        group = f"{arm.group}{CROSSED}{by}"
+        group = f"{arm.group}{chosen_by}"
         yield arm._replace(
             name=arm.name.replace(arm.group, group),
             group=group,

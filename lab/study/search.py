@@ -50,15 +50,19 @@ class SearchFile(Block):
     grid: Annotated[dict[str, Grid], Field(min_length=1)]
 
     @property
+    def trials(self) -> int:
+        """Of each optimizer."""
+        return next(iter(self.grid.values())).size * len(self.labels) * len(self.seeds)
+
+    @property
     def cost(self) -> str:
         """What the search takes, in a sentence."""
         settings = next(iter(self.grid.values())).size
-        each = settings * len(self.labels) * len(self.seeds)
-        drawn = len(self.seeds) * sum(self.labels)
+        seeds, drawn = len(self.seeds), len(self.seeds) * sum(self.labels)
         return (
-            f"{each} trials of each optimizer: {settings} settings, {len(self.labels)} budgets, {len(self.seeds)} "
-            f"seeds. They read {self.validation + drawn:,} labels: {self.validation:,} of held-out images, "
-            f"{drawn:,} to train on."
+            f"{self.trials} trials of each optimizer: {settings} settings, {len(self.labels)} budgets, "
+            f"{seeds} seed{'s' if seeds > 1 else ''}. They read {self.validation + drawn:,} labels: "
+            f"{self.validation:,} of held-out images, {drawn:,} to train on."
         )
 
     @model_validator(mode="after")
