@@ -105,6 +105,11 @@ def test_overlap_by_hand() -> None:
     assert table["chance"].tolist() == pytest.approx([0.5 / 3.5, 2 / 6])
 
 
+def test_runs_with_another_number_of_queries_have_no_overlap() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        decomposition.overlap([{1, 2}], [{2, 5}, {1, 6}], candidates=8)
+
+
 def test_random_choices_overlap_as_chance_says() -> None:
     draw = np.random.default_rng(0)
     one, two = ([set(part.tolist()) for part in draw.permutation(5000)[:1500].reshape(3, 500)] for _ in range(2))

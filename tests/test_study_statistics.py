@@ -75,6 +75,9 @@ def test_holm_by_hand() -> None:
 def test_no_test_across_architectures_or_from_two_seeds() -> None:
     curves = {"resnet18-sgd": line(0.5, 0.6), "resnet34-sgd": line(0.5, 0.9), "resnet34-adam": line(0.5, 0.9)}
     assert len(statistics.pairwise(tidy_of(curves), statistics.area)) == 1
+    curves = {f"{arch}-{optim}": line(0.5, 0.9) for arch in ("resnet34", "resnet18") for optim in ("sgd", "adam")}
+    table = statistics.pairwise(tidy_of(curves), statistics.area)
+    assert table["group"].tolist() == ["resnet34-sgd", "resnet18-sgd"], "in the order of the study"
     assert statistics.pairwise(tidy_of(curves, seeds=2), statistics.area).empty
 
 
@@ -86,6 +89,17 @@ def test_wins_by_hand() -> None:
     assert table.loc["resnet18-adam", "resnet18-sgd"] == pytest.approx(0.3)
     assert table.loc["resnet18-sgd", "resnet18-adam"] == pytest.approx(0.2)
     assert np.isnan(table.loc["resnet18-sgd", "resnet18-sgd"])
+
+
+def test_wins_need_three_pairs_and_no_more() -> None:
+    curves = {f"resnet18-{optim}": line(0.5, last) for optim, last in (("sgd", 0.5), ("adam", 0.7), ("adamw", 0.9))}
+    tidy = tidy_of(curves, seeds=5)
+    tidy = tidy[(tidy["optim"] == "adamw") | ~tidy["arm"].isin([f"resnet18-sgd-s{seed}" for seed in (0, 1)])]
+    tidy = tidy[~tidy["arm"].isin([f"resnet18-adam-s{seed}" for seed in (2,)])]
+    table = statistics.wins(tidy)
+    assert np.isnan(table.loc["resnet18-adam", "resnet18-sgd"]), "the seeds 3 and 4 are too few"
+    assert table.loc["resnet18-adamw", "resnet18-sgd"] == pytest.approx(0.9), "of the three seeds 2 to 4"
+    assert table.loc["resnet18-adamw", "resnet18-adam"] == pytest.approx(0.9), "of four"
 
 
 def test_a_target_that_some_seeds_miss_is_censored() -> None:

@@ -1,5 +1,7 @@
 """Training: what reaches the network and when, batches, optimizers, and what stops it."""
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 import torch
@@ -147,10 +149,6 @@ def test_training_is_what_a_plain_loop_does(margin: float, weight: float) -> Non
     expected = plain_training(plain, margin, weight)
     settings = {"lr": 0.01, "count": 20, "batch_size": 8, "margin": margin, "weight": weight}
     _, _, epochs = fit(model=ours, epochs=4, drop_at=0.75, detach_at=0.5, **settings)
-    for part, other in ((ours.network, plain.network), (ours.module, plain.module)):
-        for one, two in zip(part.state_dict().values(), other.state_dict().values(), strict=True):
-            print((one - two).abs().max(), two.abs().max())
-    print(epochs, expected)
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
     assert [epoch.loss for epoch in epochs] == pytest.approx(expected, rel=1e-3)
     for part, other in ((ours.network, plain.network), (ours.module, plain.module)):
@@ -339,6 +337,14 @@ def test_last_batches_of_any_size_are_trained_on(count: int) -> None:
 
 def test_the_same_call_gives_the_same_bits() -> None:
     assert same(fit()[0], fit()[0])
+
+
+def test_seconds_are_those_of_this_training() -> None:
+    ends, begun = [], perf_counter()
+    fit(on_end=ends.append)
+    (trained,) = ends
+    assert 0 < trained.seconds < perf_counter() - begun
+    assert trained.compiling == 0
 
 
 def test_a_diverging_loss_stops_training() -> None:
