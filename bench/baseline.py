@@ -68,9 +68,7 @@ def score(model: Learner, images: Dataset, batch_size: int, on_batch: Callable[[
 
 
 def _contiguous(model: Learner) -> tuple[ResNet, LossPrediction, torch.device]:
-    """A learner's network, module and device, with weights that lie as PyTorch makes them: a learner's are channels-last,
-    and so would be all that comes out of their convolutions.
-    """
+    """A learner's network, module and device; its weights, channels-last before, would make its activations so too."""
     assert model.module is not None, "it has hidden units"
     return model.network.to(memory_format=torch.contiguous_format), model.module, model.device
 
