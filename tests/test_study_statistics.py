@@ -111,6 +111,14 @@ def test_a_target_that_some_seeds_miss_is_censored() -> None:
     assert np.isinf(table.loc["resnet18-adam", "labels_to_target"])
 
 
+def test_final_accuracy_is_that_of_the_last_cycle_of_a_run() -> None:
+    tidy = tidy_of({"resnet18-sgd": line(0.9, 0.5), "resnet18-adam": line(0.9, 0.5)}, seeds=1, spread=0)
+    runs = statistics.runs_of(tidy[(tidy["optim"] == "sgd") | (tidy["labels"] <= 4000)])
+    final = statistics.final_accuracy(runs).droplevel(["seed", "first_set"])
+    assert final["resnet18-sgd"] == pytest.approx(0.5), "not the best"
+    assert final["resnet18-adam"] == pytest.approx(0.9 - 0.4 * 3 / 9)
+
+
 def test_bounds_by_hand() -> None:
     # mean 2, standard error 1/√3: 1.7320 errors above 1, for which t(2) has a one-sided p of 0.1127
     found = statistics.estimate(pd.Series([1.0, 2.0, 3.0]))

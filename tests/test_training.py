@@ -206,6 +206,8 @@ def test_learning_rate_drops_at_the_given_share_of_updates(monkeypatch: pytest.M
     assert rates(monkeypatch, epochs=4, drop_at=0.5) == pytest.approx([0.1] * 6 + [0.01] * 6)
     assert rates(monkeypatch, epochs=3, drop_at=0.5) == pytest.approx([0.1] * 4 + [0.01] * 5), "its middle counts"
     assert rates(monkeypatch, epochs=3, drop_at=1.0) == pytest.approx([0.1] * 9)
+    schedule = {"shape": "steps", "drop_at": 0.5, "factor": 0.3}
+    assert rates(monkeypatch, epochs=2, schedule=schedule) == pytest.approx([0.1] * 3 + [0.03] * 3)
 
 
 def test_learning_rates_of_a_cosine_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,17 +354,20 @@ def test_a_diverging_loss_stops_training() -> None:
         fit(lr=1e30, epochs=5)
 
 
-def test_optimizers_have_the_settings_of_params_yaml() -> None:
-    weight = [torch.nn.Parameter(torch.zeros(1))]
-    block = {"class": "RMSprop", "lr": 0.01, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1}
-    built = optimizers.build(block, weight)
-    assert isinstance(built, torch.optim.RMSprop)
-    assert {key: built.defaults[key] for key in ("lr", "alpha", "momentum", "weight_decay")} == {
-        "lr": 0.01,
-        "alpha": 0.9,
-        "momentum": 0.5,
-        "weight_decay": 0.1,
-    }
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"class": "SGD", "lr": 0.02, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+        {"class": "Adam", "lr": 0.02, "betas": (0.8, 0.95), "eps": 0.1, "weight_decay": 0.1, "amsgrad": True},
+        {"class": "AdamW", "lr": 0.02, "betas": (0.8, 0.95), "weight_decay": 0.1},
+        {"class": "RMSprop", "lr": 0.02, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1, "centered": True},
+    ],
+)
+def test_optimizers_have_the_settings_of_params_yaml(block: dict) -> None:
+    built = optimizers.build(block, [torch.nn.Parameter(torch.zeros(1))])
+    assert type(built).__name__ == block["class"]
+    (group,) = built.param_groups
+    assert {"class": block["class"]} | {key: group[key] for key in block if key != "class"} == block
 
 
 def test_nesterov_step_by_hand() -> None:
