@@ -94,6 +94,11 @@ def test_pairs_are_those_that_were_crossed_both_ways() -> None:
     tidy = planted()
     assert decomposition.pairs(tidy) == [(A, B)]
     assert decomposition.pairs(tidy[tidy["group"] != AB]) == []
+    optims = ["adam", "sgd", "adamw"]
+    crossings = [f"resnet18-{one}-chosen_by_{two}" for one in optims for two in optims if one != two]
+    names = [*(f"resnet18-{optim}" for optim in optims), *crossings]
+    tidy = pd.DataFrame({"group": names})
+    assert decomposition.pairs(tidy) == [(A, B), (A, "resnet18-adamw"), (B, "resnet18-adamw")]
     assert interaction(A, B) == {A: 1, BA: -1, AB: -1, B: 1}
 
 

@@ -94,12 +94,11 @@ def test_wins_by_hand() -> None:
 def test_wins_need_three_pairs_and_no_more() -> None:
     curves = {f"resnet18-{optim}": line(0.5, last) for optim, last in (("sgd", 0.5), ("adam", 0.7), ("adamw", 0.9))}
     tidy = tidy_of(curves, seeds=5)
-    tidy = tidy[(tidy["optim"] == "adamw") | ~tidy["arm"].isin([f"resnet18-sgd-s{seed}" for seed in (0, 1)])]
-    tidy = tidy[~tidy["arm"].isin([f"resnet18-adam-s{seed}" for seed in (2,)])]
-    table = statistics.wins(tidy)
+    tidy = tidy[~tidy["arm"].isin(["resnet18-sgd-s0", "resnet18-sgd-s1", "resnet18-adam-s2"])]
+    table = statistics.wins(tidy[(tidy["optim"] != "adam") | (tidy["labels"] <= 5000)])
     assert np.isnan(table.loc["resnet18-adam", "resnet18-sgd"]), "the seeds 3 and 4 are too few"
     assert table.loc["resnet18-adamw", "resnet18-sgd"] == pytest.approx(0.9), "of the three seeds 2 to 4"
-    assert table.loc["resnet18-adamw", "resnet18-adam"] == pytest.approx(0.9), "of four"
+    assert table.loc["resnet18-adamw", "resnet18-adam"] == pytest.approx(0.8), "of four, in the five cycles of both"
 
 
 def test_a_target_that_some_seeds_miss_is_censored() -> None:
