@@ -14,7 +14,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from lab.data.prepared import Statistics
-from lab.model.loss_prediction import ranking_loss
+from lab.model.loss_prediction import LossPrediction, ranking_loss
+from lab.model.resnet import ResNet
 from lab.training.learner import Learner
 from lab.training.train import Recipe
 
@@ -30,8 +31,7 @@ def images(raw: Path, indices: Sequence[int], statistics: Statistics, *, is_trai
 
 def train(model: Learner, images: Dataset, recipe: Recipe, batch_size: int, on_batch: Callable[[int], None]) -> None:
     """SGD with the ranking loss of loss prediction, in place. on_batch: called with a batch's images."""
-    network, module, _, device = model[:4]
-    assert module is not None, "it has hidden units"
+    network, module, device = _contiguous(model)
     loader = DataLoader(images, batch_size, shuffle=True, **_loading(device))
     optimizer = torch.optim.SGD(
         [*network.parameters(), *module.parameters()], lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4
@@ -57,8 +57,7 @@ def train(model: Learner, images: Dataset, recipe: Recipe, batch_size: int, on_b
 @torch.no_grad()
 def score(model: Learner, images: Dataset, batch_size: int, on_batch: Callable[[int], None]) -> torch.Tensor:
     """Predicted losses, (n,)."""
-    network, module, _, device = model[:4]
-    assert module is not None, "it has hidden units"
+    network, module, device = _contiguous(model)
     network.eval()
     losses = []
     for batch, _ in DataLoader(images, batch_size, **_loading(device)):
@@ -66,6 +65,12 @@ def score(model: Learner, images: Dataset, batch_size: int, on_batch: Callable[[
         losses.append(module(features).cpu())
         on_batch(len(batch))
     return torch.cat(losses)
+
+
+def _contiguous(model: Learner) -> tuple[ResNet, LossPrediction, torch.device]:
+    """A learner's network, module and device; its weights, channels-last before, would make its activations so too."""
+    assert model.module is not None, "it has hidden units"
+    return model.network.to(memory_format=torch.contiguous_format), model.module, model.device
 
 
 def _loading(device: torch.device) -> dict:

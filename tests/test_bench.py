@@ -3,16 +3,18 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import machine, parity, speed
-from lab.data.prepared import Statistics
+from bench import baseline, machine, parity, speed
 from lab.data.sets.cifar10 import VARIABLE
 from lab.training import learner
+from lab.training.train import Recipe
+from tests.test_training import CPU, STATISTICS
 
 needs_cifar = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no CIFAR-10")
 
@@ -44,14 +46,35 @@ def test_both_loops_learn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert result["ours"] > 0.1
 
 
+@pytest.mark.parametrize("task", ["training", "scoring"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_tensors_of_the_usual_loop_are_contiguous(arch: str, task: str) -> None:
+    model = learner.build(learner.Shape(arch, 8, 8), STATISTICS, CPU)
+    shapes, strangers = [], []
+
+    def watch(part: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
+        shapes.append(out.shape)
+        strangers.extend(tensor.shape for tensor in (*given, out, part.weight) if not tensor.is_contiguous())
+
+    for part in model.network.modules():
+        if isinstance(part, nn.Conv2d | nn.BatchNorm2d):
+            part.register_forward_hook(watch)
+    images = TensorDataset(torch.rand(4, 3, 32, 32), torch.arange(4))
+    if task == "training":
+        recipe = Recipe(1, {"shape": "constant"}, margin=1.0, weight=1.0, detach_at=1.0)
+        baseline.train(model, images, recipe, 4, lambda count: None)
+        assert all(weight.grad.is_contiguous() for weight in model.network.parameters())
+    else:
+        baseline.score(model, images, 4, lambda count: None)
+    assert len(shapes) == sum(isinstance(part, nn.Conv2d | nn.BatchNorm2d) for part in model.network.modules())
+    assert strangers == []
+
+
 def test_operations_are_counted_as_published() -> None:
     # ResNet-18 with the CIFAR stem: 0.56 G multiply-adds forward; training is three times that.
     assert speed.flops("resnet18", is_training=False) == pytest.approx(1.11e9, rel=0.02)
     assert speed.flops("resnet18", is_training=True) == pytest.approx(3.33e9, rel=0.02)
-    half = np.full(3, 0.5, np.float32)
-    network, module, *_ = learner.build(
-        learner.Shape("resnet18", speed.WIDTH, 128), Statistics(half, half, [""] * 10), torch.device("cpu")
-    )
+    network, module, *_ = learner.build(learner.Shape("resnet18", speed.WIDTH, 128), STATISTICS, CPU)
     with FlopCounterMode(display=False) as counter:
         logits, features = network(torch.randn(2, 3, 32, 32))
         (logits.sum() + module(features).sum()).backward()

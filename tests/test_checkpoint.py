@@ -151,24 +151,34 @@ def test_a_full_disk_costs_the_checkpoint_alone(
 def test_due_after_an_epoch_unless_that_is_dear_and_within_a_long_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 1000.0
+    now, takes = 1000.0, 0.0
+
+    def write(path: Path, *parts: bytes) -> None:
+        nonlocal now
+        now += takes
+
     monkeypatch.setattr(checkpoints, "monotonic", lambda: now)
+    monkeypatch.setattr(checkpoints, "write_bytes", write)
     checkpoint = Checkpoint(tmp_path / "a.pt", "key", Host())
     made = []
 
     def offer(seconds: float, is_epoch_done: bool) -> bool:
+        """So many seconds after the last one was saved."""
         nonlocal now
-        now = 1000 + seconds
+        now = checkpoint.saved + seconds
         before = len(made)
         checkpoint.offer(lambda: made.append(1) or {}, is_epoch_done)
         return len(made) > before
 
-    assert not offer(29, is_epoch_done=False)
-    assert offer(29, is_epoch_done=True)
-    checkpoint.cost = 2.0
-    assert not offer(29 + 29, is_epoch_done=True), "saving every 29 s would cost more than 2 %"
-    assert offer(29 + 101, is_epoch_done=True)
-    assert offer(29 + 101 + 31, is_epoch_done=False)
+    assert not offer(29.9, is_epoch_done=False)
+    assert offer(30.1, is_epoch_done=False)
+    assert offer(0.1, is_epoch_done=True)
+    takes = 2.0
+    assert offer(0.1, is_epoch_done=True)
+    takes = 0.0
+    assert not offer(99, is_epoch_done=True), "it would cost more than 2 %"
+    assert not offer(99, is_epoch_done=False)
+    assert offer(101, is_epoch_done=False)
 
 
 def test_the_key_tells_params_machines_and_images_apart() -> None:

@@ -254,6 +254,20 @@ def test_a_subset_of_the_pool_is_scored_on_request(laboratory: Path) -> None:
     assert scored == [(size, size) for size in (TEST_SIZE, POOL_SIZE - 6, TEST_SIZE, 8)]
 
 
+def test_the_pool_is_scored_by_the_folded_network_and_the_test_set_by_the_trained_one(
+    laboratory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded, predict = [], Learner.predict
+
+    def watched(self: Learner, *given: object):
+        folded.append(not any(isinstance(part, torch.nn.BatchNorm2d) for part in self.network.modules()))
+        return predict(self, *given)
+
+    monkeypatch.setattr(Learner, "predict", watched)
+    run(0)
+    assert folded == [False, True]
+
+
 def test_the_last_query_takes_what_is_left(laboratory: Path) -> None:
     change_protocol("query", labels=17)
     for number in range(3):

@@ -94,6 +94,11 @@ def test_pairs_are_those_that_were_crossed_both_ways() -> None:
     tidy = planted()
     assert decomposition.pairs(tidy) == [(A, B)]
     assert decomposition.pairs(tidy[tidy["group"] != AB]) == []
+    optims = ["adam", "sgd", "adamw"]
+    crossings = [f"resnet18-{one}-chosen_by_{two}" for one in optims for two in optims if one != two]
+    names = [*(f"resnet18-{optim}" for optim in optims), *crossings]
+    tidy = pd.DataFrame({"group": names})
+    assert decomposition.pairs(tidy) == [(A, B), (A, "resnet18-adamw"), (B, "resnet18-adamw")]
     assert interaction(A, B) == {A: 1, BA: -1, AB: -1, B: 1}
 
 
@@ -119,6 +124,11 @@ def test_overlap_by_hand() -> None:
     # By chance 2 · 2 / 8 = 0.5 in common of 3.5, then 4 · 4 / 8 = 2 of 6.
     assert table["chance"].tolist() == pytest.approx([0.5 / 3.5, 2 / 6])
     assert decomposition.overlap([{1}], [{1}], float("nan"))["chance"].isna().all()
+
+
+def test_runs_with_another_number_of_queries_have_no_overlap() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        decomposition.overlap([{1, 2}], [{2, 5}, {1, 6}], candidates=8)
 
 
 def test_random_choices_overlap_as_chance_says() -> None:

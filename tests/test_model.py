@@ -51,7 +51,7 @@ def test_parameters_and_stage_outputs(arch: str) -> None:
     assert [tuple(feature.shape[1:]) for feature in features] == sizes
 
 
-def test_flops_by_hand() -> None:
+def test_flops_by_hand(capsys: pytest.CaptureFixture) -> None:
     # Two a multiply-add: 2 · kernel² · channels in · channels out · pixels, of ResNet-18 at width 2 on 8×8 pixels.
     # Stages of 8×8, 4×4, 2×2 and 1×1 pixels with 2, 4, 8 and 16 channels, four 3×3 convolutions each.
     stem = 2 * 9 * 3 * 2 * 64
@@ -65,6 +65,7 @@ def test_flops_by_hand() -> None:
     network = network_of("resnet18", 2)
     assert count_flops(network, 8) == stem + first + others + linear
     assert network.training, "left as it was"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_weights_are_drawn_as_torchvision_draws_them() -> None:
@@ -132,6 +133,12 @@ def test_module_by_hand_whatever_the_gate(gate: float | None) -> None:
     module, features = module_and_features()
     # channel means 2 and 3, so 1·2 + 2·3 = 8; the second stage's −1·4 is cut off by the ReLU: 10·8 + 100·0 + 0.5
     assert module(features, None if gate is None else torch.tensor(gate)).tolist() == [80.5]
+
+
+def test_a_network_with_a_stage_more_is_refused() -> None:
+    module, features = module_and_features()
+    with pytest.raises(ValueError, match="zip"):
+        module([*features, features[-1]])
 
 
 @pytest.mark.parametrize(("gate", "share"), [(None, 1.0), (1.0, 1.0), (0.5, 0.5), (0.0, 0.0)])

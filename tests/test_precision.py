@@ -114,6 +114,13 @@ def test_bfloat16_falls_back_where_there_are_no_units(
     assert ("precision: float32" in capsys.readouterr().out) != has_units
 
 
+def test_a_gpu_that_would_emulate_bfloat16_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert devices.precision_of("bfloat16", torch.device("cuda")) == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert devices.precision_of("bfloat16", torch.device("cuda")) == torch.bfloat16
+
+
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     assert not devices.can_compile(CPU)
@@ -156,9 +163,12 @@ def small() -> Learner:
 
 @pytest.mark.skipif(not devices.can_compile(CPU), reason="no C++ compiler")
 def test_compiled_training_is_the_same_up_to_rounding_and_repeats() -> None:
+    ends = []
+
     def train(is_compiled: bool) -> tuple[nn.Module, list]:
         # Two whole batches and a smaller last one; the module is detached half-way.
-        network, _, epochs = fit(model=small(), count=10, epochs=4, detach_at=0.5, is_compiled=is_compiled)
+        settings = {"count": 10, "epochs": 4, "detach_at": 0.5, "is_compiled": is_compiled}
+        network, _, epochs = fit(model=small(), **settings, on_end=ends.append)
         return network, epochs
 
     torch._dynamo.reset()
@@ -171,6 +181,7 @@ def test_compiled_training_is_the_same_up_to_rounding_and_repeats() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
     assert [epoch.loss for epoch in epochs] == pytest.approx([epoch.loss for epoch in expected], rel=1e-3)
     assert same(compiled, train(True)[0])
+    assert [0 < spent.compiling < spent.seconds for spent in ends] == [True, False, True]
 
 
 def test_a_pool_on_disk_does_not_become_resident(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def test_top_k_leaves_nothing_better_behind(scores: np.ndarray, k: int) -> None:
     assert not len(left) or left.max() <= scores[best].min()
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 200))
+def test_of_equal_scores_the_earlier_wins(scores: list[int], k: int) -> None:
+    order = sorted(range(len(scores)), key=lambda position: (-scores[position], position))
+    assert top_k(np.array(scores, dtype=np.float32), k).tolist() == order[:k]
+
+
 @given(st.integers(1, 60), st.data())
 def test_unlabelled_is_the_rest(pool_size: int, data: st.DataObject) -> None:
     labels = data.draw(st.lists(st.integers(0, pool_size - 1), unique=True))

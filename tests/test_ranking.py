@@ -18,6 +18,8 @@ def test_pairs_in_the_right_order() -> None:
 
 def test_one_order_only_is_none() -> None:
     assert rank_quality(np.ones(3), np.arange(3.0)) == (None, None)
+    assert rank_quality(np.arange(3.0), np.ones(3)) == (None, None)
+    assert rank_quality(np.arange(2.0), np.arange(2.0)) == pytest.approx((1, 1))
 
 
 @given(st.permutations(range(8)))

@@ -75,6 +75,9 @@ def test_holm_by_hand() -> None:
 def test_no_test_across_architectures_or_from_two_seeds() -> None:
     curves = {"resnet18-sgd": line(0.5, 0.6), "resnet34-sgd": line(0.5, 0.9), "resnet34-adam": line(0.5, 0.9)}
     assert len(statistics.pairwise(tidy_of(curves), statistics.area)) == 1
+    curves = {f"{arch}-{optim}": line(0.5, 0.9) for arch in ("resnet34", "resnet18") for optim in ("sgd", "adam")}
+    table = statistics.pairwise(tidy_of(curves), statistics.area)
+    assert table["group"].tolist() == ["resnet34-sgd", "resnet18-sgd"], "in the order of the study"
     assert statistics.pairwise(tidy_of(curves, seeds=2), statistics.area).empty
 
 
@@ -88,6 +91,16 @@ def test_wins_by_hand() -> None:
     assert np.isnan(table.loc["resnet18-sgd", "resnet18-sgd"])
 
 
+def test_wins_need_three_pairs_and_no_more() -> None:
+    curves = {f"resnet18-{optim}": line(0.5, last) for optim, last in (("sgd", 0.5), ("adam", 0.7), ("adamw", 0.9))}
+    tidy = tidy_of(curves, seeds=5)
+    tidy = tidy[~tidy["arm"].isin(["resnet18-sgd-s0", "resnet18-sgd-s1", "resnet18-adam-s2"])]
+    table = statistics.wins(tidy[(tidy["optim"] != "adam") | (tidy["labels"] <= 5000)])
+    assert np.isnan(table.loc["resnet18-adam", "resnet18-sgd"]), "the seeds 3 and 4 are too few"
+    assert table.loc["resnet18-adamw", "resnet18-sgd"] == pytest.approx(0.9), "of the three seeds 2 to 4"
+    assert table.loc["resnet18-adamw", "resnet18-adam"] == pytest.approx(0.8), "of four, in the five cycles of both"
+
+
 def test_a_target_that_some_seeds_miss_is_censored() -> None:
     tidy = tidy_of({"resnet18-sgd": line(0.5, 0.95), "resnet18-adam": line(0.5, 0.7)}, spread=0)
     tidy.loc[tidy["arm"] == "resnet18-sgd-s2", "accuracy"] = 0.5
@@ -95,6 +108,14 @@ def test_a_target_that_some_seeds_miss_is_censored() -> None:
     assert table.loc["resnet18-sgd", "labels_to_target"] == 8000
     assert table.loc["resnet18-sgd", "reached"] == "2 of 3"
     assert np.isinf(table.loc["resnet18-adam", "labels_to_target"])
+
+
+def test_final_accuracy_is_that_of_the_last_cycle_of_a_run() -> None:
+    tidy = tidy_of({"resnet18-sgd": line(0.9, 0.5), "resnet18-adam": line(0.9, 0.5)}, seeds=1, spread=0)
+    runs = statistics.runs_of(tidy[(tidy["optim"] == "sgd") | (tidy["labels"] <= 4000)])
+    final = statistics.final_accuracy(runs).droplevel(["seed", "first_set"])
+    assert final["resnet18-sgd"] == pytest.approx(0.5), "not the best"
+    assert final["resnet18-adam"] == pytest.approx(0.9 - 0.4 * 3 / 9)
 
 
 def test_bounds_by_hand() -> None:

@@ -1,5 +1,7 @@
 """Training: what reaches the network and when, batches, optimizers, and what stops it."""
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 import torch
@@ -147,10 +149,6 @@ def test_training_is_what_a_plain_loop_does(margin: float, weight: float) -> Non
     expected = plain_training(plain, margin, weight)
     settings = {"lr": 0.01, "count": 20, "batch_size": 8, "margin": margin, "weight": weight}
     _, _, epochs = fit(model=ours, epochs=4, drop_at=0.75, detach_at=0.5, **settings)
-    for part, other in ((ours.network, plain.network), (ours.module, plain.module)):
-        for one, two in zip(part.state_dict().values(), other.state_dict().values(), strict=True):
-            print((one - two).abs().max(), two.abs().max())
-    print(epochs, expected)
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
     assert [epoch.loss for epoch in epochs] == pytest.approx(expected, rel=1e-3)
     for part, other in ((ours.network, plain.network), (ours.module, plain.module)):
@@ -208,6 +206,8 @@ def test_learning_rate_drops_at_the_given_share_of_updates(monkeypatch: pytest.M
     assert rates(monkeypatch, epochs=4, drop_at=0.5) == pytest.approx([0.1] * 6 + [0.01] * 6)
     assert rates(monkeypatch, epochs=3, drop_at=0.5) == pytest.approx([0.1] * 4 + [0.01] * 5), "its middle counts"
     assert rates(monkeypatch, epochs=3, drop_at=1.0) == pytest.approx([0.1] * 9)
+    schedule = {"shape": "steps", "drop_at": 0.5, "factor": 0.3}
+    assert rates(monkeypatch, epochs=2, schedule=schedule) == pytest.approx([0.1] * 3 + [0.03] * 3)
 
 
 def test_learning_rates_of_a_cosine_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,22 +341,33 @@ def test_the_same_call_gives_the_same_bits() -> None:
     assert same(fit()[0], fit()[0])
 
 
+def test_seconds_are_those_of_this_training() -> None:
+    ends, begun = [], perf_counter()
+    fit(on_end=ends.append)
+    (trained,) = ends
+    assert 0 < trained.seconds < perf_counter() - begun
+    assert trained.compiling == 0
+
+
 def test_a_diverging_loss_stops_training() -> None:
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) in epoch \d+"):
         fit(lr=1e30, epochs=5)
 
 
-def test_optimizers_have_the_settings_of_params_yaml() -> None:
-    weight = [torch.nn.Parameter(torch.zeros(1))]
-    block = {"class": "RMSprop", "lr": 0.01, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1}
-    built = optimizers.build(block, weight)
-    assert isinstance(built, torch.optim.RMSprop)
-    assert {key: built.defaults[key] for key in ("lr", "alpha", "momentum", "weight_decay")} == {
-        "lr": 0.01,
-        "alpha": 0.9,
-        "momentum": 0.5,
-        "weight_decay": 0.1,
-    }
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"class": "SGD", "lr": 0.02, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+        {"class": "Adam", "lr": 0.02, "betas": (0.8, 0.95), "eps": 0.1, "weight_decay": 0.1, "amsgrad": True},
+        {"class": "AdamW", "lr": 0.02, "betas": (0.8, 0.95), "weight_decay": 0.1},
+        {"class": "RMSprop", "lr": 0.02, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1, "centered": True},
+    ],
+)
+def test_optimizers_have_the_settings_of_params_yaml(block: dict) -> None:
+    built = optimizers.build(block, [torch.nn.Parameter(torch.zeros(1))])
+    assert type(built).__name__ == block["class"]
+    (group,) = built.param_groups
+    assert {"class": block["class"]} | {key: group[key] for key in block if key != "class"} == block
 
 
 def test_nesterov_step_by_hand() -> None:

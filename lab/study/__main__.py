@@ -6,6 +6,7 @@ Reports and estimates import their libraries when they are called: PyTorch takes
 import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,32 +30,25 @@ DIVERGED = "training diverged"
 def main() -> None:
     parser = ArgumentParser(prog="python -m lab.study", description="Run studies.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("run", help="run those arms of a study that are not finished")
-    command.add_argument("study", type=Path, help="a study file, as in studies/cpu/study.yaml")
-    _add_launchers(command)
-    command.set_defaults(run=_run)
-    command = commands.add_parser("tune", help="search settings of optimizers: run trials, and write what they chose")
-    command.add_argument("study", type=Path, help="the file of a search, as in studies/digits/search.yaml")
-    _add_launchers(command)
-    command.set_defaults(run=_tune)
-    command = commands.add_parser("status", help="show the status of each arm")
-    command.add_argument("study", type=Path)
-    command.set_defaults(run=_status)
-    command = commands.add_parser("cancel", help="cancel all jobs of a study on SLURM; checkpoints are kept")
-    command.add_argument("study", type=Path)
-    command.set_defaults(run=_cancel)
-    command = commands.add_parser("report", help="collect the experiments of a study into tables, figures and a page")
-    command.add_argument("study", type=Path)
-    command.add_argument("--tidy", type=Path, help="a table to use instead of the experiments")
-    command.set_defaults(run=_report)
-    command = commands.add_parser("anchor", help="compare a study with a public curve, and fail beyond a tolerance")
-    command.add_argument("study", type=Path)
-    command.add_argument("group", help="an arm's name without its seed, as in resnet18-sgd")
-    command.add_argument("source", help="as in studies/anchors.csv")
-    command.add_argument("method", help="as in studies/anchors.csv")
-    command.add_argument("--tolerance", type=_points, required=True, help="in points of accuracy")
-    command.add_argument("--tidy", type=Path, help="a table to use instead of the experiments")
-    command.set_defaults(run=_anchor)
+
+    def add(name: str, run: Callable[[Namespace], None], does: str) -> ArgumentParser:
+        command = commands.add_parser(name, help=does)
+        command.add_argument("study", type=Path, help="a study file, as studies/cpu/study.yaml, or a search's")
+        command.set_defaults(run=run)
+        return command
+
+    _add_launchers(add("run", _run, "run those arms of a study that are not finished"))
+    _add_launchers(add("tune", _tune, "search settings of optimizers: run trials, and write what they chose"))
+    add("status", _status, "show the status of each arm")
+    add("cancel", _cancel, "cancel all jobs of a study on SLURM; checkpoints are kept")
+    report = add("report", _report, "collect the experiments of a study into tables, figures and a page")
+    anchor = add("anchor", _anchor, "compare a study with a public curve, and fail beyond a tolerance")
+    anchor.add_argument("group", help="an arm's name without its seed, as in resnet18-sgd")
+    anchor.add_argument("source", help="as in studies/anchors.csv")
+    anchor.add_argument("method", help="as in studies/anchors.csv")
+    anchor.add_argument("--tolerance", type=_points, required=True, help="in points of accuracy")
+    for command in (report, anchor):
+        command.add_argument("--tidy", type=Path, help="a table to use instead of the experiments")
     arguments = parser.parse_args()
     arguments.run(arguments)
 
