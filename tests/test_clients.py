@@ -127,6 +127,12 @@ def _rows(clone: Clone, *arguments: str) -> dict[str, dict]:
     return rows
 
 
+def _plots(clone: Clone, *arguments: str) -> dict[str, list[dict]]:
+    """What `dvc plots` shows, by name. Where the contact sheet is in no cache, DVC says so ahead of the JSON."""
+    printed = clone("dvc", "plots", *arguments, "--json")
+    return json.loads(printed[printed.index("{") :])["data"]
+
+
 def _accuracy(row: dict) -> float | None:
     return row["metrics"]["metrics/summary.json"]["data"].get("accuracy")
 
@@ -141,9 +147,7 @@ def test_every_command_works_before_the_first_run(clone: Clone) -> None:
     assert {name: _accuracy(row) for name, row in rows.items()} == {"workspace": None, "main": None}
     for command in ("status", "diff", "metrics show", "metrics diff", "params diff", "data status", "stage list"):
         fresh("dvc", *command.split())
-    # DVC also says that there is no contact sheet, which is in no cache.
-    printed = fresh("dvc", "plots", "show", "--json")
-    assert json.loads(printed[printed.index("{") :])["data"] == {name: [] for name in PLOTS}
+    assert _plots(fresh, "show") == {name: [] for name in PLOTS}
     assert dvc.api.metrics_show(repo=str(fresh.folder), rev="main") == {}
     assert fresh("git", "status", "--porcelain") == ""
 
@@ -177,7 +181,7 @@ def test_tables_show_one_value_a_column(clone: Clone, first: str) -> None:
 
 
 def test_plots_take_the_size_and_colours_of_the_editor(clone: Clone, first: str) -> None:
-    data = json.loads(clone("dvc", "plots", "diff", "first", "main", "--split", "--json"))["data"]
+    data = _plots(clone, "diff", "first", "main", "--split")
     assert set(data) == PLOTS
     del data["plots/contact_sheet.png"]
     for [plot] in data.values():
@@ -223,7 +227,7 @@ def test_experiments_travel_without_their_cache(clone: Clone, first: str, tmp_pa
     clone("git", "clone", "--quiet", bare, str(other.folder))
     other("dvc", "exp", "pull", "--no-cache", "origin", "first")
     assert _accuracy(_rows(other)["first"]) == _accuracy(_rows(clone)["first"])
-    plots = json.loads(other("dvc", "plots", "diff", "first", "--split", "--json"))["data"]
+    plots = _plots(other, "diff", "first", "--split")
     assert len(plots["plots/curve.csv"][0]["anchor_definitions"]["<DVC_METRIC_DATA>"]) == 2
 
 

@@ -105,7 +105,7 @@ LOSSES = {
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_chooses_k_different_candidates_best_first(name: str, k: int, losses: list[float]) -> None:
-    positions, scores = chosen_by(name, losses, k)
+    positions, scores, _ = chosen_by(name, losses, k)
     assert positions.shape == scores.shape == (k,)
     assert np.issubdtype(positions.dtype, np.integer)
     assert len({*positions.tolist()} & {*range(len(losses))}) == k
@@ -143,9 +143,9 @@ def test_loss_prediction_refuses_nan() -> None:
         chosen_by("loss_prediction", [0.3, np.nan], 1)
 
 
-def test_best_is_top_k_with_its_scores() -> None:
+def test_best_is_top_k_with_its_scores_and_those_of_all() -> None:
     batch = best(np.array([0.1, 0.9, 0.5]), 2)
-    assert (batch.positions.tolist(), batch.scores.tolist()) == ([1, 2], [0.9, 0.5])
+    assert [part.tolist() for part in batch] == [[1, 2], [0.9, 0.5], [0.1, 0.9, 0.5]]
 
 
 def same(one: Batch, other: Batch) -> bool:
