@@ -23,9 +23,9 @@ class Query(NamedTuple):
 
     k: how many to choose, at most as many as there are candidates. candidates: (n,), what it chooses among.
     labelled: (m,), in the order of acquisition. labels: int64 (m,), theirs. run: runs the trained network over images,
-    for the outputs that are named. last_layer: its weight, float32 (classes, features), and bias, (classes,): what makes
-    logits of embeddings. generator: of this seed and cycle. replayed: the labelled pool that another run had after this
-    cycle. hidden_labels: those of any images, for strategies that cheat.
+    for the outputs that are named. last_layer: its weight, float32 (classes, features), and bias, (classes,), which
+    make logits of embeddings. generator: of this seed and cycle. replayed: the labelled pool that another run had after
+    this cycle. hidden_labels: those of any images, for strategies that cheat.
     """
 
     k: int

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from lab.data import sizes
 
+# Of the params at the top, those that the stages up to the cold start read.
+PREFIX = ("protocol", "dataset", "validation", "cold_start_seed", "cold_start_strategy")
+
 
 class Arm(NamedTuple):
     """One run of a study.
@@ -38,7 +41,7 @@ class Arm(NamedTuple):
     @property
     def prefix(self) -> str:
         """What the stages up to the cold start depend on, which arms share."""
-        chosen = [self.params[key] for key in ("protocol", "dataset", "validation", "cold_start_seed")]
+        chosen = [self.params[key] for key in PREFIX]
         return json.dumps([*chosen, self.protocol["cold_start"]])
 
     @property

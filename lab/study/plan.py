@@ -7,6 +7,7 @@
       arch: [resnet18]
       optim: [sgd, adam]
     cycles: 10                        # optional; as in params.yaml where it is left out
+    allow_oracle: true                # optional; strategies that look at hidden labels are refused without it
     analysis: …                       # optional; what the study asks: lab/study/analysis.py
 
 Every key of params.yaml can be varied under ``arms``, dotted where it lies in a block.
@@ -41,6 +42,7 @@ NOT_IN_ARMS = {
     "dataset": "dataset",
     "seed": "seeds",
     "cold_start_seed": "seeds",
+    "allow_oracle": "allow_oracle",
 }
 # What is added to the seed of an arm that replays itself under another one.
 ANOTHER_SEED = 1_000_000
@@ -56,6 +58,7 @@ class _StudyFile(Block):
     arms: _Grid | Annotated[list[_Grid], Field(min_length=1)]
     crossed: list[Literal["optim", "arch", "seed"]] = Field(default_factory=list)
     cycles: Count | None = None
+    allow_oracle: bool = False
     analysis: Analysis | None = None
 
     @property
@@ -114,7 +117,8 @@ def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool, analysis:
 def read_by(params: dict) -> dict:
     """What an arm with these params can depend on: of blocks to choose from, the chosen one alone."""
     blocks = {block: params.get(block, {}).get(params.get(key)) for key, block in check.BLOCKS.items()}
-    return {key: value for key, value in params.items() if key not in blocks} | blocks
+    # A permission changes no number.
+    return {key: value for key, value in params.items() if key not in (*blocks, "allow_oracle")} | blocks
 
 
 def _refusal(path: Path, faults) -> BadInput:
@@ -132,6 +136,8 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
     }
     if study.cycles is not None:
         settings["cycles"] = pairs(study.cycles)
+    if study.allow_oracle:
+        settings["allow_oracle"] = True
     said = [str(values.get(key, base.get(key))) for key in ALWAYS]
     strategy = values.get("strategy", base.get("strategy"))
     if strategy != USUAL_STRATEGY:
@@ -141,7 +147,8 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
             said.append(_plain(value if isinstance(value, str) else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
     group = "-".join(said)
     try:
-        found = with_settings(base, settings)
+        # Each study says for itself that it cheats.
+        found = with_settings(base | {"allow_oracle": False}, settings)
     except ValueError as error:
         raise _refusal(path, [f"arms.{error}"]) from None
     prefix = "" if study.protocol == "paper" else f"{study.protocol}-"

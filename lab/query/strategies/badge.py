@@ -22,14 +22,14 @@ ROUNDING = np.float32(1e-6)
 
 
 def choose(query: Query) -> Batch:
-    """Scores are squared distances to the nearest gradient that was drawn before, float32; the first one's is ‖a⊗h‖²."""
+    """Scores are squared distances to the nearest gradient drawn before, float32; the first one's is ‖a⊗h‖²."""
     h, errors = query.predict(query.candidates, "embeddings", "probabilities")
     errors[np.arange(len(errors)), errors.argmax(axis=1)] -= 1
     a = errors.astype(np.float32)
     norms = np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", h, h)
 
     positions, scores = np.empty(query.k, dtype=np.int64), np.empty(query.k, dtype=np.float32)
-    nearest, left = norms.copy(), np.ones(len(h), dtype=bool)
+    nearest, left = np.full(len(h), np.inf, dtype=np.float32), np.ones(len(h), dtype=bool)
     for number in range(query.k):
         cumulative = np.cumsum(nearest, dtype=np.float64)
         if number == 0:
@@ -38,7 +38,7 @@ def choose(query: Query) -> Batch:
             pick = np.searchsorted(cumulative / cumulative[-1], query.generator.random(), side="right")
         else:
             pick = left.argmax()  # all that are left have gradients that were drawn: the earliest
-        positions[number], scores[number] = pick, nearest[pick]
+        positions[number], scores[number] = pick, nearest[pick] if number else norms[pick]
         lengths = norms + norms[pick]
         squared = lengths - 2 * (a @ a[pick]) * (h @ h[pick])
         squared[squared < ROUNDING * lengths] = 0

@@ -1,6 +1,6 @@
-"""Core-set: query what lies farthest from all that is labelled (Sener and Savarese, 2018, algorithm 1, k-centre greedy).
+"""Core-set: query what lies farthest from all that is labelled (Sener and Savarese, 2018, algorithm 1).
 
-Each pick is the candidate whose nearest labelled or picked image is farthest, by Euclidean distance.
+K-centre greedy: each pick is the candidate whose nearest labelled or picked image is farthest.
 
 Works on embeddings. Cost: one pass over the pool and the labelled set; (m + k) · n · features operations for m labelled
 images. Memory: the embeddings, n distances, and chunks of bounded size.

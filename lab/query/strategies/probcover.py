@@ -5,9 +5,9 @@ candidate that covers the most of the rest. δ is the largest radius at which 95
 one cluster alone, where k-means makes as many clusters as there are classes (the paper's rule, on pseudo-labels).
 
 Works on embeddings of unit length; the paper's are of a network trained without labels, these of the network that is
-trained here. Cost: one pass over the pool and the labelled set; up to 3 n² · features operations (distances for δ, for
-what each image covers, and of each image once it is covered) and k · n · features. Memory: the embeddings, a few numbers
-an image, and distances in chunks of bounded size.
+trained here. Cost: one pass over the pool and the labelled set; up to 2.5 n² · features operations (distances for δ,
+for what each image covers, and of each image once it is covered) and k · n · features. Memory: the embeddings, a few
+numbers an image, and distances in chunks of bounded size.
 """
 
 from itertools import combinations
@@ -36,7 +36,7 @@ Points = NDArray[np.float32]
 def choose(query: Query) -> Batch:
     """Scores are shares of the labelled set and the pool that a pick covers and none before it does, float64."""
     (points,) = query.predict(np.concatenate([query.labelled, query.candidates]), "embeddings")
-    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    points /= np.maximum(np.sqrt(np.einsum("ij,ij->i", points, points)), np.finfo(np.float32).tiny)[:, None]
     classes = len(query.last_layer()[1])
     seed = int(query.generator.integers(2**31))
     clusters = MiniBatchKMeans(min(classes, len(points)), batch_size=MINI_BATCH, random_state=seed).fit_predict(points)
@@ -81,8 +81,8 @@ def cover(points: Points, labelled: int, k: int, least: np.float32) -> tuple[NDA
         of equal ones the earlier is picked.
     """
     others = points[labelled:]
-    is_covered = _counts(points, points[:labelled], least) > 0
-    gains = _counts(others, points[~is_covered], least)
+    is_covered = _counts(points, points, np.arange(labelled), least) > 0
+    gains = _counts(others, points, np.flatnonzero(~is_covered), least)
     positions, covered = np.empty(k, dtype=np.int64), np.empty(k, dtype=np.int64)
     for number in range(k):
         pick = gains.argmax()
@@ -90,18 +90,18 @@ def cover(points: Points, labelled: int, k: int, least: np.float32) -> tuple[NDA
         if gains[pick] > 0:
             found = np.flatnonzero(~is_covered & (points @ others[pick] >= least))
             is_covered[found] = True
-            gains -= _counts(others, points[found], least)
+            gains -= _counts(others, points, found, least)
         gains[pick] = PICKED
     return positions, covered
 
 
-def _counts(points: Points, others: Points, least: np.float32) -> NDArray[np.int64]:
-    """How many of the others each point covers."""
-    counts = np.zeros(len(points), dtype=np.int64)
-    for columns in _chunks(others):
-        rows = CHUNK**2 // len(columns)
-        for start in range(0, len(points), rows):
-            counts[start : start + rows] += (points[start : start + rows] @ columns.T >= least).sum(axis=1)
+def _counts(centres: Points, points: Points, chosen: NDArray[np.int64], least: np.float32) -> NDArray[np.int64]:
+    """How many of the chosen points each centre covers."""
+    counts = np.zeros(len(centres), dtype=np.int64)
+    for part in _chunks(chosen):
+        columns, rows = points[part].T, CHUNK**2 // len(part)
+        for start in range(0, len(centres), rows):
+            counts[start : start + rows] += (centres[start : start + rows] @ columns >= least).sum(axis=1)
     return counts
 
 

@@ -31,7 +31,7 @@ SAME = 1e-6
 def choose(query: Query) -> Batch:
     """Scores are typicalities, float64. The order is that of the clusters' turns, and not of the scores."""
     (points,) = query.predict(np.concatenate([query.labelled, query.candidates]), "embeddings")
-    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    points /= np.maximum(np.sqrt(np.einsum("ij,ij->i", points, points)), np.finfo(np.float32).tiny)[:, None]
     count = min(len(query.labelled) + query.k, MOST_CLUSTERS, len(points))
     seed = int(query.generator.integers(2**31))
     # scikit-learn would draw the first centres from three batches, which takes longer than all the rest.
