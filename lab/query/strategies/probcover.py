@@ -39,7 +39,8 @@ def choose(query: Query) -> Batch:
     points /= np.maximum(np.sqrt(np.einsum("ij,ij->i", points, points)), np.finfo(np.float32).tiny)[:, None]
     classes = len(query.last_layer()[1])
     seed = int(query.generator.integers(2**31))
-    clusters = MiniBatchKMeans(min(classes, len(points)), batch_size=MINI_BATCH, random_state=seed).fit_predict(points)
+    kmeans = MiniBatchKMeans(min(classes, len(points)), batch_size=MINI_BATCH, init_size=MINI_BATCH, random_state=seed)
+    clusters = kmeans.fit_predict(points)
     positions, covered = cover(points, len(query.labelled), query.k, similarity_at(PURITY, points, clusters))
     return Batch(positions, covered / len(points))
 
