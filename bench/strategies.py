@@ -1,14 +1,11 @@
 """What a query costs: python -m bench.strategies
 
 Every strategy queries 1,000 of 49,000 images (512 features, 10 classes, 1,000 labelled) whose embeddings are made up,
-beside scikit-activeml on as many of them as it can hold. Needs requirements-dev.txt. Half an hour on two cores.
+beside scikit-activeml on as many of them as it can hold. Needs requirements-dev.txt, and ten minutes on two idle cores.
 """
 
-import os
 import re
-import warnings
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from time import perf_counter, process_time
 from typing import NamedTuple
 
@@ -16,105 +13,202 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from skactiveml.pool import Badge, CoreSet, ProbCover, TypiClust, uncertainty_scores
-from skactiveml.utils import MISSING_LABEL
+from scipy.special import softmax
+from skactiveml.base import SkactivemlClassifier
+from skactiveml.pool import Badge, CoreSet, ProbCover, TypiClust, UncertaintySampling
 from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits
 
 from bench import machine
 from lab import choices
 from lab.data import labelled
 from lab.process import ending
-from lab.query.query import Batch, Query
+from lab.query.query import Query
 from lab.query.strategies import probcover, typiclust
 from lab.training.prediction import Output, Predictions
 
-FEATURES, CLASSES, LABELLED = 512, 10, 1_000
-IMAGES, QUERY = 49_000, 1_000
-# Images of which scikit-activeml holds all that it makes: n × n distances, n × features × classes numbers.
-SHARED, SHARED_QUERY = 4_000, 200
-GROWTH = [(IMAGES // 4, QUERY), (IMAGES, QUERY // 4)]
+FEATURES, CLASSES = 512, 10
+IMAGES, LABELLED, QUERY = 49_000, 1_000, 1_000
+# Of these scikit-activeml holds all that it makes: n × n distances, n × features × classes numbers.
+SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY = 4_000, 100, 200
 FOLDER = "query/strategies"
+# What a strategy's docstring says.
+WORKS_ON, COST = r"Works on (.*?)[.;] ", r"Cost: (.*?)\.(?: Memory|$)"
 
 
 class Measured(NamedTuple):
-    """seconds: of the wall clock; cpu_seconds: of all threads."""
+    """positions: int64 (k,). seconds: of the clock. cpu_seconds: of all threads together."""
 
-    batch: Batch
+    positions: NDArray[np.int64]
     seconds: float
     cpu_seconds: float
 
 
-def query_of(images: int, k: int, seed: int = 0) -> Query:
-    """A query among made-up images: as many Gaussians as there are classes, rectified, and a last layer that fits."""
-    draw = np.random.default_rng(seed)
-    centres = draw.normal(size=(CLASSES, FEATURES)).astype(np.float32)
-    labels = draw.integers(CLASSES, size=LABELLED + images)
-    points = draw.standard_normal((LABELLED + images, FEATURES), dtype=np.float32)
+def main() -> None:
+    rows = []
+    for name in choices.names(FOLDER):
+        rows.append(row_of(name))
+        print(rows[-1], flush=True)
+    machine.publish(
+        "strategies",
+        f"What a query of {QUERY:,} among {IMAGES:,} images costs",
+        pd.DataFrame(rows),
+        [
+            f"{machine.heading(torch.device('cpu'))}; load of the machine before: {machine.load()}.",
+            f"{FEATURES} features, {CLASSES} classes, {LABELLED:,} labelled; made-up embeddings, so no network is run. "
+            "Seconds of the clock, with those of all threads in brackets; once each.",
+            "n ÷ 4, k ÷ 4: seconds with a quarter of the images, and with a quarter of the query.",
+            f"scikit-activeml 1.0.1, {SHARED_IMAGES:,} images, {SHARED_LABELLED} labelled and {SHARED_QUERY} queried: "
+            "how many times its seconds are ours, and which share of the images both choose. It breaks ties at random. "
+            "Its BADGE has known defects: agreement is with gradient embeddings that are formed.",
+        ],
+    )
+
+
+def row_of(name: str) -> dict[str, str]:
+    """The table's row of a strategy."""
+    about = " ".join((choices.load(FOLDER, name).__doc__ or "").split())
+    source = re.search(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)", about)
+    works_on, cost = (found[1] if (found := re.search(what, about)) else "" for what in (WORKS_ON, COST))
+    whole = measure(lambda query: ours(name, query), query_of(IMAGES, LABELLED, QUERY))
+    quarters = [
+        measure(lambda query: ours(name, query), query_of(images, LABELLED, k))
+        for images, k in ((IMAGES // 4, QUERY), (IMAGES, QUERY // 4))
+    ]
+    ratio, agreement = beside(name)
+    return {
+        "strategy": f"`{name}`",
+        "source": source[1] if source else "",
+        "works on": works_on,
+        "cost": cost,
+        "seconds": f"{whole.seconds:.1f} ({whole.cpu_seconds:.1f})",
+        "n ÷ 4": f"{quarters[0].seconds:.1f}",
+        "k ÷ 4": f"{quarters[1].seconds:.1f}",
+        "scikit-activeml": ratio,
+        "agreement": agreement,
+    }
+
+
+def beside(name: str) -> tuple[str, str]:
+    """How many times as long scikit-activeml takes, and the share of its choice that is ours."""
+    query = query_of(SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY)
+    choose = others(query).get(name)
+    if choose is None:
+        return "", ""
+    mine = measure(lambda query: ours(name, query), query)
+    other = measure(lambda _: choose(), query)
+    expected = formed(query_of(SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY)) if name == "badge" else other.positions
+    return (
+        f"{other.seconds / mine.seconds:.0f} × ({other.seconds:.1f} s)",
+        f"{np.isin(mine.positions, expected).mean():.0%}",
+    )
+
+
+def ours(name: str, query: Query) -> NDArray[np.int64]:
+    return choices.load(FOLDER, name).choose(query).positions
+
+
+def measure(choose: Callable[[Query], NDArray[np.int64]], query: Query) -> Measured:
+    begun, worked = perf_counter(), process_time()
+    positions = choose(query)
+    return Measured(positions, perf_counter() - begun, process_time() - worked)
+
+
+def query_of(images: int, first: int, k: int) -> Query:
+    """A query among made-up images: one Gaussian a class, rectified, and a last layer that tells them apart.
+
+    Args:
+        first: how many are labelled.
+    """
+    draw = np.random.default_rng(0)
+    centres = draw.standard_normal((CLASSES, FEATURES), dtype=np.float32)
+    labels, pool = draw.integers(CLASSES, size=first + images), np.arange(first + images)
+    points = draw.standard_normal((len(pool), FEATURES), dtype=np.float32)
     points += centres[labels]
     np.maximum(points, 0, out=points)
     weight, bias = centres / np.float32(FEATURES**0.5), np.zeros(CLASSES, np.float32)
-    pool = np.arange(LABELLED + images)
 
-    def run(asked: NDArray[np.int64], outputs: Iterable[Output]) -> Predictions:
+    def run(asked: NDArray[np.int64], outputs: Collection[Output]) -> Predictions:
         logits = points[asked] @ weight.T
-        return Predictions(
-            logits,
-            logits.max(axis=1) if "predicted_loss" in outputs else None,
-            points[asked] if "embeddings" in outputs else None,
-        )
+        embeddings = points[asked] if "embeddings" in outputs else None
+        return Predictions(logits, logits.max(axis=1), embeddings)
 
-    first = labelled.cold_start(pool[:LABELLED])
-    other = labelled.extend(first, pool[LABELLED:][:k], np.zeros(k))
+    other_run = labelled.extend(labelled.cold_start(pool[:first]), pool[first:][:k], np.zeros(k))
     return Query(
         k,
-        pool[LABELLED:],
-        pool[:LABELLED],
-        labels[:LABELLED],
+        pool[first:],
+        pool[:first],
+        labels[:first],
         run,
         lambda: (weight, bias),
-        np.random.default_rng(seed),
-        lambda: other,
+        np.random.default_rng(0),
+        lambda: other_run,
         lambda asked: labels[asked],
     )
 
 
-def measure(choose: Callable[[Query], Batch], query: Query) -> Measured:
-    begun, worked = perf_counter(), process_time()
-    batch = choose(query)
-    return Measured(batch, perf_counter() - begun, process_time() - worked)
+class LastLayer(SkactivemlClassifier):
+    """What scikit-activeml asks for probabilities: here the images are their embeddings."""
+
+    def __init__(self, weight=None, with_embeddings=False, classes=None, missing_label=np.nan) -> None:
+        super().__init__(classes=classes, missing_label=missing_label)
+        self.weight, self.with_embeddings = weight, with_embeddings
+
+    def fit(self, X, y, sample_weight=None):  # noqa: N803  # scikit-learn's name
+        return self
+
+    def predict_proba(self, X):  # noqa: N803
+        probabilities = softmax(X @ self.weight.T, axis=1)
+        return (probabilities, X) if self.with_embeddings else probabilities
 
 
 def others(query: Query) -> dict[str, Callable[[], NDArray[np.int64]]]:
-    """scikit-activeml's choice of positions, for strategies that both have."""
-    images = np.concatenate([query.labelled, query.candidates])
-    found = query.run(images, ["embeddings"])
-    points, p = found.embeddings, found.probabilities
+    """What scikit-activeml chooses, for the strategies that both have."""
+    points = query.run(np.concatenate([query.labelled, query.candidates]), ["embeddings"]).embeddings
     assert points is not None
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
-    y = np.full(len(images), MISSING_LABEL)
-    y[: len(query.labelled)] = query.labels
-    seed = int(np.random.default_rng(0).integers(2**31))  # as ours draw it
-    small = {"batch_size": probcover.MINI_BATCH, "init_size": probcover.MINI_BATCH, "random_state": seed}
-    clusters = MiniBatchKMeans(CLASSES, **small).fit_predict(unit)
-    delta = float(np.sqrt(2 - 2 * probcover.similarity_at(probcover.PURITY, unit, clusters)))
+    first = len(query.labelled)
+    y = np.full(len(points), np.nan)
+    y[:first] = query.labels
+    weight, _ = query.last_layer()
+    # As ours draws it, so that both have the same clusters.
+    kmeans = {"batch_size": typiclust.MINI_BATCH, "init_size": typiclust.MINI_BATCH}
+    kmeans["random_state"] = int(np.random.default_rng(0).integers(2**31))
 
-    def asked(strategy, x: NDArray) -> NDArray[np.int64]:
-        return strategy.query(x, y, batch_size=query.k) - len(query.labelled)
+    def asked(strategy, x: NDArray[np.float32], **settings: object) -> NDArray[np.int64]:
+        return np.asarray(strategy.query(x, y, batch_size=query.k, **settings)) - first
 
-    def uncertain(method: str) -> NDArray[np.int64]:
-        return np.argsort(-uncertainty_scores(p[len(query.labelled) :], method=method), kind="stable")[: query.k]
+    def by_network(strategy, with_embeddings: bool = False) -> Callable[[], NDArray[np.int64]]:
+        network = LastLayer(weight, with_embeddings, list(range(CLASSES)))
+        return lambda: asked(strategy, points, clf=network, fit_clf=False)
 
-    class Fitted:
-        """What Badge asks of a classifier: probabilities and embeddings of images."""
+    def covered() -> NDArray[np.int64]:
+        clusters = MiniBatchKMeans(CLASSES, **kmeans).fit_predict(unit)
+        delta = np.sqrt(2 - 2 * float(probcover.similarity_at(probcover.PURITY, unit, clusters)))
+        return asked(ProbCover(CLASSES, [delta], random_state=0), unit)
 
     return {
-        "least_confidence": lambda: uncertain("least_confident"),
-        "margin": lambda: uncertain("margin_sampling"),
-        "entropy": lambda: uncertain("entropy"),
+        "least_confidence": by_network(UncertaintySampling("least_confident", random_state=0)),
+        "margin": by_network(UncertaintySampling("margin_sampling", random_state=0)),
+        "entropy": by_network(UncertaintySampling("entropy", random_state=0)),
+        "badge": by_network(Badge(random_state=0), with_embeddings=True),
         "coreset": lambda: asked(CoreSet(random_state=0), points),
-        "typiclust": lambda: asked(
-            TypiClust(MISSING_LABEL, 0, MiniBatchKMeans, small, "n_clusters", typiclust.NEIGHBOURS), unit
-        ),
-        "probcover": lambda: asked(ProbCover(CLASSES, [delta], random_state=0), unit),
+        "typiclust": lambda: asked(TypiClust(np.nan, 0, MiniBatchKMeans, kmeans, k=typiclust.NEIGHBOURS), unit),
+        "probcover": covered,
     }
+
+
+def formed(query: Query) -> NDArray[np.int64]:
+    """BADGE's choice from gradient embeddings that are formed, n × classes × features numbers."""
+    h, p = query.predict(query.candidates, "embeddings", "probabilities")
+    p[np.arange(len(p)), p.argmax(axis=1)] -= 1
+    gradients = (p[:, :, None].astype(np.float32) * h[:, None, :]).reshape(len(h), -1)
+    picks = [int((gradients**2).sum(axis=1).argmax())]
+    nearest = np.full(len(h), np.inf)
+    while len(picks) < query.k:
+        nearest = np.minimum(nearest, ((gradients - gradients[picks[-1]]) ** 2).sum(axis=1, dtype=np.float64))
+        picks.append(int(query.generator.choice(len(h), p=nearest / nearest.sum())))
+    return np.array(picks)
+
+
+if __name__ == "__main__":
+    ending.run(main)

@@ -2,6 +2,8 @@
 
 The other run is named by ``python -m lab.replay``. Lowell et al. (2019, section 4) trained models on sets that others
 had chosen.
+
+Works on another run's labelled sets. Cost: n log n to look k images up.
 """
 
 from lab.query.query import Batch, Query, acquired_again
