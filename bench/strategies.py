@@ -26,7 +26,7 @@ from lab.query.query import Query
 from lab.query.strategies import probcover, typiclust
 from lab.training.prediction import Output, Predictions
 
-FEATURES, CLASSES = 512, 10
+FEATURES, CLASSES, DIRECTIONS = 512, 10, 8
 IMAGES, LABELLED, QUERY = 49_000, 1_000, 1_000
 # Of these scikit-activeml holds all that it makes: n × n distances, n × features × classes numbers.
 SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY = 4_000, 100, 200
@@ -96,7 +96,7 @@ def beside(name: str) -> tuple[str, str]:
         return "", ""
     mine = measure(lambda query: ours(name, query), query)
     other = measure(lambda _: choose(), query)
-    expected = formed(query_of(SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY)) if name == "badge" else other.positions
+    expected = held_against(query).get(name, lambda: other.positions)()
     return (
         f"{other.seconds / mine.seconds:.0f} × ({other.seconds:.1f} s)",
         f"{np.isin(mine.positions, expected).mean():.0%}",
@@ -114,7 +114,7 @@ def measure(choose: Callable[[Query], NDArray[np.int64]], query: Query) -> Measu
 
 
 def query_of(images: int, first: int, k: int) -> Query:
-    """A query among made-up images: one Gaussian a class, rectified, and a last layer that tells them apart.
+    """A query among made-up images: one flat Gaussian a class, rectified, and a last layer that tells them apart.
 
     Args:
         first: how many are labelled.
@@ -122,7 +122,9 @@ def query_of(images: int, first: int, k: int) -> Query:
     draw = np.random.default_rng(0)
     centres = draw.standard_normal((CLASSES, FEATURES), dtype=np.float32)
     labels, pool = draw.integers(CLASSES, size=first + images), np.arange(first + images)
-    points = draw.standard_normal((len(pool), FEATURES), dtype=np.float32)
+    # Within a class few directions matter, as in embeddings of a trained network.
+    directions = draw.standard_normal((DIRECTIONS, FEATURES), dtype=np.float32)
+    points = draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ directions / 2
     points += centres[labels]
     np.maximum(points, 0, out=points)
     weight, bias = centres / np.float32(FEATURES**0.5), np.zeros(CLASSES, np.float32)
@@ -163,28 +165,15 @@ class LastLayer(SkactivemlClassifier):
 
 def others(query: Query) -> dict[str, Callable[[], NDArray[np.int64]]]:
     """What scikit-activeml chooses, for the strategies that both have."""
-    points = query.run(np.concatenate([query.labelled, query.candidates]), ["embeddings"]).embeddings
-    assert points is not None
-    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
-    first = len(query.labelled)
-    y = np.full(len(points), np.nan)
-    y[:first] = query.labels
+    points, unit, y, kmeans = _given(query)
     weight, _ = query.last_layer()
-    # As ours draws it, so that both have the same clusters.
-    kmeans = {"batch_size": typiclust.MINI_BATCH, "init_size": typiclust.MINI_BATCH}
-    kmeans["random_state"] = int(np.random.default_rng(0).integers(2**31))
 
     def asked(strategy, x: NDArray[np.float32], **settings: object) -> NDArray[np.int64]:
-        return np.asarray(strategy.query(x, y, batch_size=query.k, **settings)) - first
+        return np.asarray(strategy.query(x, y, batch_size=query.k, **settings)) - len(query.labelled)
 
     def by_network(strategy, with_embeddings: bool = False) -> Callable[[], NDArray[np.int64]]:
         network = LastLayer(weight, with_embeddings, list(range(CLASSES)))
         return lambda: asked(strategy, points, clf=network, fit_clf=False)
-
-    def covered() -> NDArray[np.int64]:
-        clusters = MiniBatchKMeans(CLASSES, **kmeans).fit_predict(unit)
-        delta = np.sqrt(2 - 2 * float(probcover.similarity_at(probcover.PURITY, unit, clusters)))
-        return asked(ProbCover(CLASSES, [delta], random_state=0), unit)
 
     return {
         "least_confidence": by_network(UncertaintySampling("least_confident", random_state=0)),
@@ -193,8 +182,31 @@ def others(query: Query) -> dict[str, Callable[[], NDArray[np.int64]]]:
         "badge": by_network(Badge(random_state=0), with_embeddings=True),
         "coreset": lambda: asked(CoreSet(random_state=0), points),
         "typiclust": lambda: asked(TypiClust(np.nan, 0, MiniBatchKMeans, kmeans, k=typiclust.NEIGHBOURS), unit),
-        "probcover": covered,
+        "probcover": lambda: asked(ProbCover(CLASSES, cluster_algo=MiniBatchKMeans, random_state=0), unit),
     }
+
+
+def held_against(query: Query) -> dict[str, Callable[[], NDArray[np.int64]]]:
+    """What a choice is compared with where that is not scikit-activeml's usual one: ProbCover with the same radius."""
+
+    def same_radius() -> NDArray[np.int64]:
+        _, unit, y, kmeans = _given(query)
+        clusters = MiniBatchKMeans(CLASSES, **kmeans).fit_predict(unit)
+        delta = np.sqrt(2 - 2 * float(probcover.similarity_at(probcover.PURITY, unit, clusters)))
+        return ProbCover(CLASSES, [delta], random_state=0).query(unit, y, batch_size=query.k) - len(query.labelled)
+
+    return {"badge": lambda: formed(query._replace(generator=np.random.default_rng(0))), "probcover": same_radius}
+
+
+def _given(query: Query) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], dict[str, int]]:
+    """Embeddings, the same of unit length, labels with NaN for none, and settings of k-means that give our clusters."""
+    points = query.run(np.concatenate([query.labelled, query.candidates]), ["embeddings"]).embeddings
+    assert points is not None
+    y = np.full(len(points), np.nan)
+    y[: len(query.labelled)] = query.labels
+    kmeans = {"batch_size": typiclust.MINI_BATCH, "init_size": typiclust.MINI_BATCH}
+    kmeans["random_state"] = int(np.random.default_rng(0).integers(2**31))
+    return points, points / np.linalg.norm(points, axis=1, keepdims=True), y, kmeans
 
 
 def formed(query: Query) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """BALD by Monte Carlo dropout: query where samples of the network agree least about an image.
 
-Houlsby et al. (2011, equation 2): H[mean of p] − mean of H[p], which Gal, Islam and Ghahramani (2017, section 4)
-estimate by dropout. The networks here are trained without dropout, so it is put before the last linear layer alone, as
-Kirsch et al. (2019) draw it: one mask a sample, the same for all images. A score then depends on no other image.
+H[mean of p] − mean of H[p] (Houlsby et al., 2011, equation 2), estimated by dropout (Gal, Islam and Ghahramani, 2017,
+section 4). The networks here are trained without dropout, so it is put before the last linear layer alone, as Kirsch et
+al. (2019) draw it: one mask a sample, the same for all images. A score then depends on no other image.
 
 Works on embeddings. Cost: one pass over the pool; T · n · classes · features operations for T samples. Memory: the
 embeddings, n scores, and chunks of bounded size.

@@ -14,7 +14,6 @@ its neighbours.
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.neighbors import NearestNeighbors
 
 from lab.query.query import Batch, Query
 
@@ -24,12 +23,13 @@ PREDICTS_POOL = True
 MOST_CLUSTERS = 500
 NEIGHBOURS = 20
 MINI_BATCH = 4096
-# A mean distance under which images of unit length are the same, whatever rounding says.
-SAME = 1e-6
+CELLS = 2**22  # distances at once
+# A mean distance under which images of unit length are the same, whatever float32 says.
+SAME = np.float32(1e-3)
 
 
 def choose(query: Query) -> Batch:
-    """Scores are typicalities, float64. The order is that of the clusters' turns, and not of the scores."""
+    """Scores are typicalities, float32. The order is that of the clusters' turns, and not of the scores."""
     (points,) = query.predict(np.concatenate([query.labelled, query.candidates]), "embeddings")
     points /= np.maximum(np.sqrt(np.einsum("ij,ij->i", points, points)), np.finfo(np.float32).tiny)[:, None]
     count = min(len(query.labelled) + query.k, MOST_CLUSTERS, len(points))
@@ -41,20 +41,32 @@ def choose(query: Query) -> Batch:
     labels = np.bincount(clusters[: len(query.labelled)], minlength=count)
     points, clusters = points[len(query.labelled) :], clusters[len(query.labelled) :]
 
-    typicality, turn = np.empty(len(points)), np.empty(len(points), dtype=np.int64)
-    for cluster in np.unique(clusters):
-        members = np.flatnonzero(clusters == cluster)
-        typicality[members] = _typicality(points, members)
-        turn[members[np.argsort(-typicality[members], kind="stable")]] = np.arange(len(members))
+    # Whose turn it is follows from the sizes: only clusters that have one are looked into.
     rank = np.lexsort([-sizes, labels]).argsort()
+    turn = np.empty(len(points), dtype=np.int64)
+    by_cluster = np.argsort(clusters, kind="stable")
+    counts = np.bincount(clusters, minlength=count)
+    turn[by_cluster] = np.arange(len(points)) - np.repeat(counts.cumsum() - counts, counts)
+    typicality = np.empty(len(points), dtype=np.float32)
+    for cluster in np.unique(clusters[np.lexsort([rank[clusters], turn])[: query.k]]):
+        members = np.flatnonzero(clusters == cluster)
+        typicality[members] = _typicality(points[members])
+        turn[members[np.argsort(-typicality[members], kind="stable")]] = np.arange(len(members))
     positions = np.lexsort([rank[clusters], turn])[: query.k]
     return Batch(positions, typicality[positions])
 
 
-def _typicality(points: NDArray[np.float32], members: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each member of a cluster, (s,). members: int64 (s,), positions among the points."""
+def _typicality(members: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each member of a cluster, (s,). members: float32 (s, features)."""
     neighbours = min(NEIGHBOURS, len(members) - 1)
     if neighbours == 0:
-        return np.ones(1)
-    distances, _ = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points[members]).kneighbors()
-    return 1 / np.maximum(distances.mean(axis=1), SAME)
+        return np.ones(1, dtype=np.float32)
+    lengths = np.einsum("ij,ij->i", members, members)
+    found, rows = np.empty(len(members), dtype=np.float32), max(1, CELLS // len(members))
+    for start in range(0, len(members), rows):
+        part = np.arange(start, min(start + rows, len(members)))
+        squared = lengths[part, None] + lengths - 2 * (members[part] @ members.T)
+        squared[part - start, part] = np.inf  # no image is its own neighbour
+        nearest = np.partition(squared, neighbours - 1, axis=1)[:, :neighbours]
+        found[part] = np.sqrt(nearest.clip(min=0)).mean(axis=1)
+    return 1 / np.maximum(found, SAME)
