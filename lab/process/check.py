@@ -197,12 +197,12 @@ def _choices(found: Params) -> Iterator[str]:
     for key, block in BLOCKS.items():
         if getattr(found, key) not in getattr(found, block):
             yield not_a_choice(key, getattr(found, key), getattr(found, block))
-    for key in ("strategy", "cold_start_strategy"):
-        if hidden.are_seen_by(getattr(found, key)) and not found.allow_oracle:
-            yield (
-                f"{key} = {getattr(found, key)!r}: looks at hidden labels, which no strategy can; "
-                "as an upper bound it needs allow_oracle: true"
-            )
+    looking = {"strategy": found.strategy, "cold_start_strategy": found.cold_start_strategy}
+    if replayed.is_asked_by(found.strategy):
+        looking["replay.strategy"] = found.replay.strategy or ""
+    for key, name in looking.items():
+        if hidden.are_seen_by(name) and not found.allow_oracle:
+            yield f"{key} = {name!r}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
 
 
 def _names(found: Params) -> Iterator[str]:
