@@ -1,5 +1,6 @@
 """What a benchmark ran on, and what it works with: CIFAR-10, the measured peak, a table on disk."""
 
+import os
 from pathlib import Path
 from time import perf_counter
 
@@ -52,6 +53,11 @@ def heading(device: torch.device) -> str:
     """One line: the machine and the versions."""
     facts = devices.describe(device)
     return f"{facts['device']}, {facts['instructions']}, {facts['threads']} threads, torch {facts['torch']}"
+
+
+def load() -> str:
+    """Processes that wanted a core in the last five minutes, on average, and how many cores there are."""
+    return f"{os.getloadavg()[1]:.1f} on {os.cpu_count()} cores"
 
 
 def publish(name: str, title: str, table: pd.DataFrame, notes: list[str]) -> None:

@@ -1,22 +1,33 @@
-"""Label a random first set, and begin the history of the run."""
+"""Label a first set, and begin the history of the run."""
 
-from lab import params
+from lab import choices, params
 from lab.data import carried, history, labelled, prepared, validation
 from lab.host import Host
-from lab.query.selection import random_subset
+from lab.query import hidden
+from lab.query.first import First
 from lab.seeds import Stream, generator_of
 
 
 def main(host: Host) -> None:
     settings = params.load(
         seed="cold_start_seed",
+        strategy="cold_start_strategy",
         validation="validation",
         protocol="protocol",
         labels="protocols.{protocol}.cold_start",
     )
-    pool = validation.pool(settings.validation, len(prepared.read_split("train").labels))
-    indices = random_subset(pool, settings.labels, generator_of(Stream.COLD_START, settings.seed))
+    train = prepared.read_split("train")
+    pool = validation.pool(settings.validation, len(train.labels))
+    indices = choices.load("query/cold_starts", settings.strategy).choose(
+        First(
+            settings.labels,
+            pool,
+            train.images,
+            generator_of(Stream.COLD_START, settings.seed),
+            hidden.labels_for(settings.strategy, train.labels),
+        )
+    )
     labelled.write(labelled.cold_start(indices), labelled.path_of(0))
     carried.write_nothing(0)
     history.write([], 0)
-    print(f"{settings.labels:,} of {len(pool):,} images labelled at random, seed {settings.seed}")
+    print(f"{settings.labels:,} of {len(pool):,} images labelled first, {settings.strategy}, seed {settings.seed}")

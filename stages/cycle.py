@@ -1,5 +1,6 @@
 """One cycle of active learning: train on the labelled pool, test once, query the next labels."""
 
+from collections.abc import Collection
 from time import perf_counter
 
 import numpy as np
@@ -12,13 +13,13 @@ from lab.host import Host
 from lab.measures.details import confusion, losses, lowest, short
 from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
 from lab.model.resnet import count_flops, count_parameters
-from lab.query import replayed
+from lab.query import hidden, replayed
 from lab.query.query import Batch, Query
 from lab.query.selection import random_subset, unlabelled
 from lab.seeds import Stream, generator_of
 from lab.training import of_cycle, weights
 from lab.training.learner import Learner
-from lab.training.prediction import Predictions
+from lab.training.prediction import Output, Predictions
 
 
 def main(host: Host, number: str) -> None:
@@ -39,14 +40,20 @@ def main(host: Host, number: str) -> None:
     model, pool, images = fitted.model, fitted.pool, fitted.images
     indices = pool["index"].to_numpy()
 
-    def predict(model: Learner, images: NDArray[np.uint8], indices: NDArray[np.int64], title: str) -> Predictions:
+    def predict(
+        model: Learner,
+        images: NDArray[np.uint8],
+        indices: NDArray[np.int64],
+        title: str,
+        outputs: Collection[Output] = ("logits", "predicted_loss"),
+    ) -> Predictions:
         bar = host.progress(f"cycle {cycle}, {title}", len(indices), "images")
 
         def on_batch(count: int) -> None:
             bar.update(count)
             host.check(fitted.checkpoint.kept)
 
-        return model.predict(images, indices, on_batch)
+        return model.predict(images, indices, on_batch, outputs)
 
     clock = [perf_counter()]
     # A search is judged on images that it holds out: it never opens the test set.
@@ -72,9 +79,11 @@ def main(host: Host, number: str) -> None:
                 candidates,
                 indices,
                 images.labels[indices],
-                lambda asked: predict(scorer, images.images, asked, "scoring the pool"),
+                lambda asked, outputs: predict(scorer, images.images, asked, "scoring the pool", outputs),
+                scorer.last_layer,
                 generator_of(Stream.RANDOM_SCORES, settings.seed, cycle),
                 lambda: labelled.read(replayed.path_of(cycle + 1)),
+                hidden.labels_for(settings.strategy, images.labels),
             )
         )
     acquired = candidates[batch.positions]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab import cycles
+from lab import choices, cycles
 from lab.data import prepared
 from lab.data.sets import cifar10
 from tests.conftest import Clone
@@ -19,6 +19,17 @@ pytestmark = [
         reason=f"needs CIFAR-10: name its archive or folder in {cifar10.VARIABLE}",
     ),
 ]
+
+
+@pytest.mark.parametrize("strategy", [name for name in choices.names("query/strategies") if "replay" not in name])
+def test_two_cycles_of_every_strategy(clone: Clone, strategy: str) -> None:
+    small = {"width": 4, "training.epochs": 1, "loss_prediction.detach_at": 1, "query.pool_subset": 500}
+    chosen = ["protocol=cpu", "schedule=constant", "allow_oracle=true", f"strategy={strategy}", cycles.setting(2)]
+    settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), *chosen]
+    clone("dvc", "exp", "run", *(part for setting in settings for part in ("-S", setting)))
+    pool = pd.read_csv(clone.folder / "data/labelled/2.csv")
+    assert pool["index"].nunique() == len(pool) == 300
+    assert np.isfinite(pool["score"][100:]).all()
 
 
 def test_two_cycles_of_the_cpu_protocol(clone: Clone) -> None:

@@ -20,7 +20,7 @@ from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
 from PIL import Image
 
-from lab import params
+from lab import choices, params
 from lab.cycles import setting
 from lab.data import sizes
 from lab.host import Host
@@ -291,9 +291,28 @@ def test_the_strategy_that_is_shown_ranks_by_uncertainty() -> None:
     exec(block.text, names)
     logits = np.array([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 3.0, 0.0]], dtype=np.float32)
     none, draw = np.empty(0, np.int64), np.random.default_rng(0)
-    query = Query(3, np.arange(3), none, none, lambda images: Predictions(logits[images], None), draw, pd.DataFrame)
+    query = Query(
+        3,
+        np.arange(3),
+        none,
+        none,
+        lambda images, outputs: Predictions(logits[images], None),
+        lambda: (logits, logits[0]),
+        draw,
+        pd.DataFrame,
+        lambda images: images,
+    )
     assert names["choose"](query).positions.tolist() == [1, 2, 0]
     assert names["PREDICTS_POOL"]
+    assert block.text == (ROOT / "lab/query/strategies/entropy.py").read_text()
+
+
+def test_the_table_of_strategies_is_the_benchmark_s() -> None:
+    written = (ROOT / "bench/results/strategies.md").read_text()
+    (table,) = re.findall(r"(?:^\|.*\n)+", written, re.M)
+    assert table in (ROOT / "docs/strategies.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert rows == choices.names("query/strategies")
 
 
 def test_the_network_that_is_shown_is_the_one_that_is_shipped() -> None:

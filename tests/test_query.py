@@ -7,42 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lab import choices
-from lab.data import labelled
-from lab.query.query import Batch, Query, best
+from lab.query.query import Batch, best
 from lab.query.selection import random_subset, top_k, unlabelled
-from lab.training.prediction import Predictions
-
-STRATEGIES = choices.names("query/strategies")
-
-
-def query(losses: list[float], k: int | None = None, with_module: bool = True) -> Query:
-    """A query among the images 100, 99 … of which one each has the predicted loss; 7 and 3 are labelled.
-
-    Another run acquired the last two candidates, the last one first.
-    """
-    candidates = 100 - np.arange(len(losses))
-    predicted = dict(zip(candidates.tolist(), losses, strict=True))
-
-    def predict(images: np.ndarray) -> Predictions:
-        asked = np.array([predicted[image] for image in images.tolist()], dtype=np.float32)
-        return Predictions(np.zeros((len(images), 10), np.float32), asked if with_module else None)
-
-    other = labelled.cold_start(np.array([7, 3]))
-    acquired = candidates[: -3 if len(losses) > 1 else None : -1]
-    other = labelled.extend(other, acquired, np.arange(len(acquired), 0, -1) / 3)
-    return Query(
-        len(losses) if k is None else k,
-        candidates,
-        np.array([7, 3]),
-        np.array([0, 1]),
-        predict,
-        np.random.default_rng(0),
-        lambda: other,
-    )
-
-
-def chosen_by(strategy: str, losses: list[float], k: int | None = None) -> Batch:
-    return choices.load("query/strategies", strategy).choose(query(losses, k))
+from tests.test_strategies import chosen_by, noise
 
 
 def test_top_k_by_hand() -> None:
@@ -94,79 +61,35 @@ def test_random_subset_is_fair() -> None:
     assert np.abs(np.bincount(draws, minlength=10) - 600).max() < 102
 
 
-LOSSES = {
-    "any": [0.3, 0.1, 0.2, 0.9, 0.5],
-    "equal": [0.5] * 5,
-    "two": [0.1, 0.2],
-}
-
-
-@pytest.mark.parametrize("losses", LOSSES.values(), ids=LOSSES)
-@pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_chooses_k_different_candidates_best_first(name: str, k: int, losses: list[float]) -> None:
-    positions, scores, _ = chosen_by(name, losses, k)
-    assert positions.shape == scores.shape == (k,)
-    assert np.issubdtype(positions.dtype, np.integer)
-    assert len({*positions.tolist()} & {*range(len(losses))}) == k
-    assert np.isfinite(scores).all()
-    assert (np.diff(scores) <= 0).all()
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_chooses_a_lone_candidate(name: str) -> None:
-    assert chosen_by(name, [0.5]).positions.tolist() == [0]
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_answers_alike_each_time(name: str) -> None:
-    for one, other in zip(*(chosen_by(name, LOSSES["any"], 2) for _ in range(2)), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_tells_what_it_needs(name: str) -> None:
-    strategy = choices.load("query/strategies", name)
-    given, asked = query([0.1, 0.2, 0.3], 2, with_module=strategy.TRAINS_MODULE), []
-    strategy.choose(given._replace(predict=lambda images: asked.append(images.tolist()) or given.predict(images)))
-    assert asked == ([given.candidates.tolist()] if strategy.PREDICTS_POOL else [])
-
-
-def test_loss_prediction_queries_the_highest_predicted_loss() -> None:
-    batch = chosen_by("loss_prediction", [0.3, 0.9, 0.5, 0.9], 3)
-    assert batch.positions.tolist() == [1, 3, 2]
-    np.testing.assert_array_equal(batch.scores, np.array([0.9, 0.9, 0.5], np.float32))
-
-
-def test_loss_prediction_refuses_nan() -> None:
-    with pytest.raises(ValueError, match="1 of 2 acquisition scores are NaN"):
-        chosen_by("loss_prediction", [0.3, np.nan], 1)
-
-
 def test_best_is_top_k_with_its_scores_and_those_of_all() -> None:
     batch = best(np.array([0.1, 0.9, 0.5]), 2)
     assert [part.tolist() for part in batch] == [[1, 2], [0.9, 0.5], [0.1, 0.9, 0.5]]
+
+
+def test_best_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="1 of 2 acquisition scores are NaN"):
+        best(np.array([0.3, np.nan]), 1)
 
 
 def same(one: Batch, other: Batch) -> bool:
     return all(np.array_equal(*arrays) for arrays in zip(one, other, strict=True))
 
 
-def test_random_strategies_know_nothing_of_the_loss() -> None:
+def test_random_strategies_know_nothing_of_the_images() -> None:
     for name in ("random", "random_without_module"):
-        assert same(chosen_by(name, [0.3, 0.9, 0.5]), chosen_by(name, [9.0, 1.0, 5.0]))
+        assert same(chosen_by(name, noise(9), 2), chosen_by(name, noise(9, seed=1), 2))
 
 
 @pytest.mark.parametrize("name", ["random", "replay"])
 def test_controls_differ_in_the_module_alone(name: str) -> None:
     with_module, without = (choices.load("query/strategies", one) for one in (name, f"{name}_without_module"))
-    assert same(chosen_by(name, [0] * 9, 2), chosen_by(f"{name}_without_module", [0] * 9, 2))
+    assert same(chosen_by(name, noise(9), 2), chosen_by(f"{name}_without_module", noise(9), 2))
     assert (with_module.TRAINS_MODULE, without.TRAINS_MODULE) == (True, False)
 
 
 @pytest.mark.parametrize("name", ["replay", "replay_without_module"])
 def test_replay_acquires_what_another_run_acquired(name: str) -> None:
-    # the images 96 and 97, in that order, with the scores that they had there
-    batch = chosen_by(name, [0.3, 0.1, 0.2, 0.9, 0.5], 2)
+    # the images 996 and 997, in that order, with the scores that they had there
+    batch = chosen_by(name, noise(5), 2)
     assert batch.positions.tolist() == [4, 3]
     assert batch.scores.tolist() == [2 / 3, 1 / 3]

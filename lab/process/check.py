@@ -17,7 +17,7 @@ from lab import choices, params
 from lab.cycles import pairs
 from lab.data import sizes
 from lab.process.schema import Block, Count, not_a_choice, not_a_number, told_apart_by, validate
-from lab.query import replayed
+from lab.query import hidden, replayed
 from lab.training.schedule import epochs_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -25,7 +25,12 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 # What a top-level param chooses from: the files of a folder, or the blocks of another param.
-FILES = {"arch": "model/architectures", "strategy": "query/strategies", "dataset": "data/sets"}
+FILES = {
+    "arch": "model/architectures",
+    "strategy": "query/strategies",
+    "cold_start_strategy": "query/cold_starts",
+    "dataset": "data/sets",
+}
 BLOCKS = {
     "optim": "optimizers",
     "protocol": "protocols",
@@ -130,6 +135,8 @@ class Params(Block):
     initialisation: str
     seed: Seed
     cold_start_seed: Seed
+    cold_start_strategy: str
+    allow_oracle: bool
     validation: Annotated[int, Field(ge=0)]
     cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     networks: list[Annotated[int, Field(ge=0)]]
@@ -190,6 +197,12 @@ def _choices(found: Params) -> Iterator[str]:
     for key, block in BLOCKS.items():
         if getattr(found, key) not in getattr(found, block):
             yield not_a_choice(key, getattr(found, key), getattr(found, block))
+    looking = {"strategy": found.strategy, "cold_start_strategy": found.cold_start_strategy}
+    if replayed.is_asked_by(found.strategy):
+        looking["replay.strategy"] = found.replay.strategy or ""
+    for key, name in looking.items():
+        if hidden.are_seen_by(name) and not found.allow_oracle:
+            yield f"{key} = {name!r}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
 
 
 def _names(found: Params) -> Iterator[str]:

@@ -30,6 +30,7 @@ PROTOCOL: dict[str, object] = {
     "schedule.factor": 0.1,
     "initialisation.start": "fresh",
     "validation": 0,
+    "cold_start_strategy": "random",
 }
 OPTIMIZERS: dict[str, dict[str, object]] = {
     "sgd": {"class": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005},
@@ -58,7 +59,7 @@ def departures(params: Mapping) -> list[str]:
         "schedule": params["schedules"][params["schedule"]],
         "initialisation": params["initialisations"][params["initialisation"]],
     }
-    found = _flat({key: params[key] for key in ("dataset", "cycles", "validation")} | blocks)
+    found = _flat({key: params[key] for key in ("dataset", "cycles", "validation", "cold_start_strategy")} | blocks)
     keys = [key for key in {**expected, **found} if key not in WITHOUT]
     return [f"{key} = {found.get(key)}" for key in keys if found.get(key) != expected.get(key)]
 

@@ -9,6 +9,8 @@ from lab.data import sizes
 
 # What the group of an arm with all training labels ends with.
 ALL_LABELS = "-all_labels"
+# Of the params at the top, those that the stages up to the cold start read.
+PREFIX = ("protocol", "dataset", "validation", "cold_start_seed", "cold_start_strategy")
 
 
 class Arm(NamedTuple):
@@ -41,7 +43,7 @@ class Arm(NamedTuple):
     @property
     def prefix(self) -> str:
         """What the stages up to the cold start depend on, which arms share."""
-        chosen = [self.params[key] for key in ("protocol", "dataset", "validation", "cold_start_seed")]
+        chosen = [self.params[key] for key in PREFIX]
         return json.dumps([*chosen, self.protocol["cold_start"]])
 
     @property

@@ -1,6 +1,6 @@
 """A network with its loss prediction module: built, trained and asked for predictions in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from lab.model.resnet import ResNet, folded
 from lab.training import optimizers
 from lab.training.batches import Normaliser, TrainingBatches
 from lab.training.checkpoint import Checkpoint
-from lab.training.prediction import Predictions, predict
+from lab.training.prediction import Output, Predictions, predict
 from lab.training.train import Epoch, Recipe, Trained, train
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -76,10 +76,19 @@ class Learner(NamedTuple):
         return TrainingBatches(images, labels, batch_size, padding, flip)
 
     def predict(
-        self, images: NDArray[np.uint8], indices: NDArray[np.int64], on_batch: Callable[[int], None]
+        self,
+        images: NDArray[np.uint8],
+        indices: NDArray[np.int64],
+        on_batch: Callable[[int], None],
+        outputs: Collection[Output] = ("logits", "predicted_loss"),
     ) -> Predictions:
         """Predict for images[indices], as ``lab.training.prediction.predict`` does."""
-        return predict(self.network, self.module, images, indices, self.normalise, self.device, on_batch)
+        return predict(self.network, self.module, images, indices, self.normalise, self.device, on_batch, outputs)
+
+    def last_layer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight (classes, features) and bias (classes,), which make logits of embeddings."""
+        weight, bias = (tensor.detach().cpu().numpy() for tensor in (self.network.fc.weight, self.network.fc.bias))
+        return weight, bias
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all weights and running statistics, by name; on the CPU."""

@@ -1,4 +1,7 @@
-"""Query at random, with the module trained as for loss prediction: the control."""
+"""Query at random, with the module trained as for loss prediction: the control.
+
+Works on no output of the network. Cost: n numbers drawn, n log n to sort.
+"""
 
 from lab.query.query import Batch, Query, best
 

@@ -2,6 +2,8 @@
 
 Its gradient does not shape the network then: beside ``random``, which queries the same images, this arm tells what loss
 prediction gains by its queries from what it gains as an auxiliary task.
+
+Works on no output of the network. Cost: n numbers drawn, n log n to sort.
 """
 
 from lab.query.query import Batch, Query, best

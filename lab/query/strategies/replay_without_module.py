@@ -1,7 +1,9 @@
 """Acquire what another run acquired, without the module: what an arm learns, apart from what it chooses.
 
-The other run is named by ``python -m lab.replay``. Lowell et al. (2019, section 4) trained models on sets that others
-had chosen.
+The other run is named by ``python -m lab.replay``. Models were trained before on sets that others had chosen (Lowell et
+al., 2019, section 4).
+
+Works on another run's labelled sets. Cost: n log n to look k images up.
 """
 
 from lab.query.query import Batch, Query, acquired_again
