@@ -9,7 +9,9 @@ import numpy as np
 from lab import choices
 from lab.data.dataset import Split
 from lab.data.prepared import Statistics
+from lab.errors import BadInput
 from lab.model.resnet import count_flops
+from lab.process import extent
 from lab.process.check import FILES
 from lab.study.arms import Arm
 from lab.training import device as devices
@@ -43,10 +45,12 @@ class Passes(NamedTuple):
 
 def passes_of(arm: Arm) -> list[Passes]:
     """The image passes of each cycle."""
-    dataset = choices.load(FILES["dataset"], arm.params["dataset"])
-    pool, subset = dataset.TRAINING_IMAGES, arm.protocol["query"]["pool_subset"]
+    dataset, subset = _extent(arm), arm.protocol["query"]["pool_subset"]
+    if dataset.training is None or dataset.test is None:
+        raise BadInput(f"datasets.{arm.params['dataset']}.path: an estimate counts its images, and cannot read them")
+    pool = dataset.training
     scores_pool = choices.load(FILES["strategy"], arm.params["strategy"]).PREDICTS_POOL
-    judges = arm.params["validation"] or dataset.TEST_IMAGES
+    judges = arm.params["validation"] or dataset.test
     start = arm.params["initialisations"][arm.params["initialisation"]]
     training = arm.protocol["training"]
 
@@ -93,7 +97,11 @@ def seconds_of(arm: Arm) -> list[float]:
 
 def _pixels(arm: Arm) -> int:
     """Pixels of a side of the arm's images."""
-    return choices.load(FILES["dataset"], arm.params["dataset"]).PIXELS
+    return _extent(arm).pixels
+
+
+def _extent(arm: Arm) -> extent.Extent:
+    return extent.of(arm.params["datasets"][arm.params["dataset"]])
 
 
 class Speed(NamedTuple):
