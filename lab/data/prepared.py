@@ -1,6 +1,7 @@
 """The prepared data set on disk: arrays that can be memory-mapped, and the channel statistics."""
 
 import json
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,33 @@ def write(dataset: Dataset, folder: Path = FOLDER, augmentation: Augmentation = 
             "augmentation": augmentation._asdict(),
         },
     )
+
+
+class Rows:
+    """Rows of memory-mapped images, which stay on disk until they are asked for.
+
+    Args:
+        images: uint8 (pool, side, side, 3), memory-mapped.
+        indices: int64 (n,), of the rows.
+    """
+
+    def __init__(self, images: np.memmap, indices: NDArray[np.int64]) -> None:
+        self.images, self.indices = images, indices
+        self.shape, self.dtype = (len(indices), *images.shape[1:]), images.dtype
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        rows = self.images[self.indices[chosen]]
+        forget(self.images)
+        return rows
+
+
+def forget(images: NDArray) -> None:
+    """Give back the pages of a memory map that were read, which would stay with this process: the pool in the end."""
+    if isinstance(images, np.memmap):
+        images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # it is private
 
 
 def read_split(name: str, folder: Path = FOLDER) -> Split:

@@ -113,7 +113,7 @@ class Speed(NamedTuple):
 
 @cache
 def _flops(arch: str, width: int, pixels: int) -> int:
-    return count_flops(_learner(arch, width, "float32").network, pixels)
+    return count_flops(_learner(arch, width, "float32", pixels).network, pixels)
 
 
 @cache
@@ -122,7 +122,7 @@ def speed_of(network: Network) -> Speed:
     draw = np.random.default_rng(0)
     count = min(network.batch_size, MEASURED_BATCH)
     images = draw.integers(0, 256, (count, network.pixels, network.pixels, 3), dtype=np.uint8)
-    model = _learner(network.arch, network.width, network.precision)
+    model = _learner(network.arch, network.width, network.precision, network.pixels)
     ends = [perf_counter()]
     model.fit(
         model.batches(Split(images, np.zeros(count, np.int64)), count, 4, True),
@@ -141,8 +141,8 @@ def speed_of(network: Network) -> Speed:
     return Speed(training, seconds[-1])
 
 
-def _learner(arch: str, width: int, precision: str) -> learner.Learner:
+def _learner(arch: str, width: int, precision: str, pixels: int) -> learner.Learner:
     device = devices.choose()
-    statistics = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [""] * CLASSES)
+    statistics = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [""] * CLASSES, pixels)
     shape = learner.Shape(arch, width, HIDDEN, devices.precision_of(precision, device))
     return learner.build(shape, statistics, device)

@@ -1,14 +1,16 @@
 """The training of one cycle: from its labelled-index file to the trained network."""
 
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lab import choices, params
 from lab.data import carried, labelled, prepared, sizes
 from lab.data.dataset import Split
+from lab.data.prepared import Rows
 from lab.host import Host
 from lab.seeds import Stream, seed_of
 from lab.training import device as devices
@@ -17,6 +19,9 @@ from lab.training.checkpoint import Checkpoint, key_of
 from lab.training.learner import Learner
 from lab.training.schedule import epochs_of
 from lab.training.train import Recipe, Trained
+
+# Bytes of labelled images that are held on the device; more are read from disk batch by batch.
+HELD = 2**30
 
 
 class Fitted(NamedTuple):
@@ -82,7 +87,7 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
     acquired = sizes.acquired(settings.cold_start, settings.query.labels, cycle + 1)
     labelled.check(pool, path, len(images.labels), acquired)
     indices = pool["index"].to_numpy()
-    split = Split(images.images[indices], images.labels[indices])
+    split = Split(_taken(images.images, indices), images.labels[indices])
     start = weights.read_state(carried.path_of(cycle))
 
     arrays: list[np.ndarray] = [*split, statistics.mean, statistics.std, *(tensor.numpy() for tensor in start.values())]
@@ -126,3 +131,9 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         is_compiled=is_compiled,
     )
     return Fitted(model, pool, images, epochs, trained, machine, checkpoint)
+
+
+def _taken(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if isinstance(images, np.memmap) and len(indices) * images[0].nbytes > HELD:
+        return cast(NDArray[np.uint8], Rows(images, indices))  # gives rows as an array does
+    return images[indices]

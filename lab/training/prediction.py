@@ -1,6 +1,5 @@
 """Run a trained network over images, in batches that stream from disk."""
 
-import mmap
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from lab.data.prepared import forget
 
 BATCH_SIZE = 250
 
@@ -48,9 +49,7 @@ def predict(
         outputs = outputs or [torch.empty(len(indices), *part.shape[1:], device=device) for part in parts]
         for output, part in zip(outputs, parts, strict=True):
             output[start : start + len(batch)] = part
-        if isinstance(images, np.memmap):
-            # Pages that were read would stay with this process: the whole pool in the end.
-            images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # it is private
+        forget(images)
         on_batch(len(batch))
     logits, *losses = (output.cpu().numpy() for output in outputs)
     return Predictions(logits, losses[0] if losses else None)
