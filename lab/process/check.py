@@ -109,6 +109,12 @@ class NewWeights(Block):
     start: Literal["fresh", "same"]
 
 
+class FileWeights(Block):
+    start: Literal["file"]
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+
+
 class PreviousWeights(Block):
     start: Literal["previous"]
     epochs: Count
@@ -217,7 +223,7 @@ class Params(Block):
     optimizers: dict[str, dict[str, Any]]
     schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape"), told_apart_by("shape")]]
     initialisations: dict[
-        str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start"), told_apart_by("start")]
+        str, Annotated[NewWeights | FileWeights | PreviousWeights, Field(discriminator="start"), told_apart_by("start")]
     ]
     protocols: dict[str, Protocol]
     datasets: dict[

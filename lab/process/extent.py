@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from lab import choices
 from lab.data.images.lines import lines_of
-from lab.data.images.location import located
+from lab.data.location import located
 from lab.errors import BadInput
 
 SOURCES = "data/sets"

@@ -14,7 +14,7 @@ from lab.data.prepared import Rows
 from lab.host import Host
 from lab.seeds import Stream, seed_of
 from lab.training import device as devices
-from lab.training import learner, weights
+from lab.training import learner, published, weights
 from lab.training.checkpoint import Checkpoint, key_of
 from lab.training.learner import Learner
 from lab.training.schedule import epochs_of
@@ -68,7 +68,7 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         settings: of ``load_settings``.
 
     Raises:
-        BadInput: the labelled-index file or the device is refused.
+        BadInput: the labelled-index file, the device or the file of weights is refused.
         Diverged: training no longer computes finite numbers.
         Interrupted: a signal asked to stop; training is kept in its checkpoint.
     """
@@ -108,6 +108,8 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         module_seed=seed_of(Stream.MODULE_WEIGHTS, settings.seed, drawn),
     )
     epochs = epochs_of(training.epochs, training.min_updates, len(pool), training.batch_size)
+    if initialisation.start == "file":
+        print(published.load(model, initialisation.path, initialisation.sha256))
     if start:
         model.load(
             start, initialisation.shrink, initialisation.noise, seed_of(Stream.PERTURBATION, settings.seed, cycle)

@@ -10,8 +10,8 @@ from typing import Any
 from lab.data.dataset import Dataset
 from lab.data.images import reading, table
 from lab.data.images.lines import lines_of
-from lab.data.images.location import located
 from lab.data.images.split import split
+from lab.data.location import located
 from lab.errors import BadInput
 from lab.host import Host
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lab.data.dataset import Dataset
 from lab.data.images import reading, table
-from lab.data.images.location import located
 from lab.data.images.split import split
+from lab.data.location import located
 from lab.errors import BadInput, reason
 from lab.host import Host
 

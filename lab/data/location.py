@@ -1,4 +1,4 @@
-"""Where the images of a data set lie."""
+"""Where files of the user's lie that params name: images, weights."""
 
 from pathlib import Path
 
