@@ -25,7 +25,7 @@ def cifar() -> tuple[Path, Path]:
     raw, arrays = FOLDER / "raw", FOLDER / "prepared"
     if not (arrays / "statistics.json").exists():
         cifar10.fetch(raw, Host())
-        prepared.write(cifar10.read(raw), arrays)
+        prepared.write(cifar10.read(raw, Host()), arrays)
     return raw, arrays
 
 

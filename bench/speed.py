@@ -112,7 +112,7 @@ def flops(arch: str, is_training: bool) -> float:
     Training takes three times the forward pass: the gradients of a product, by its input and by its weights,
     are a product of the same size each.
     """
-    network = choices.load(FILES["arch"], arch).build(10, WIDTH, torch.float32)
+    network = choices.load(FILES["arch"], arch).build(10, WIDTH, torch.float32, is_large=False)
     return (3 if is_training else 1) * count_flops(network, 32)
 
 

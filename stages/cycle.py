@@ -119,7 +119,7 @@ def main(host: Host, number: str) -> None:
         "parameters": count_parameters(model.network),
         "module_parameters": count_parameters(model.module) if model.module else 0,
         "training_images": images_passed,
-        "flops": count_flops(model.network, images.images.shape[1]),
+        "flops": count_flops(model.network, model.normalise.statistics.pixels or images.images.shape[1]),
         "loss_spearman": ranks.spearman,
         "loss_pair_accuracy": ranks.pair_accuracy,
         "acquired_classes": np.bincount(images.labels[acquired], minlength=len(classes)).tolist(),

@@ -1,4 +1,4 @@
-"""Fetch the data set's raw files, checksums verified."""
+"""Fetch the data set's raw files, checksums verified; or list images of the user's own by their hashes."""
 
 from pathlib import Path
 
@@ -9,5 +9,7 @@ RAW = Path("data/raw")
 
 
 def main(host: Host) -> None:
-    settings = params.load(dataset="dataset")
-    choices.load("data/sets", settings.dataset).fetch(RAW, host)
+    block = params.plain(params.load(block="datasets.{dataset}").block)
+    source = choices.load("data/sets", block.pop("source"))
+    block.pop("augmentation")
+    source.fetch(RAW, host, **block)

@@ -4,13 +4,16 @@ from pathlib import Path
 
 from lab import choices, params
 from lab.data import prepared
+from lab.data.dataset import Augmentation
 from lab.host import Host
 
 RAW = Path("data/raw")
 
 
 def main(host: Host) -> None:
-    settings = params.load(dataset="dataset")
-    dataset = choices.load("data/sets", settings.dataset).read(RAW)
-    prepared.write(dataset)
+    block = params.plain(params.load(block="datasets.{dataset}").block)
+    source = choices.load("data/sets", block.pop("source"))
+    augmentation = Augmentation(**block.pop("augmentation"))
+    dataset = source.read(RAW, host, **block)
+    prepared.write(dataset, augmentation=augmentation)
     print(f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test images")

@@ -18,6 +18,7 @@ from tests.test_study_run import RUN, write_study
 NADAM = "optimizers:\n  nadam:\n    class: NAdam\n    lr: 0.001\n"
 SCHEDULE = "schedules:\n  mine:\n    shape: constant\n"
 INITIALISATION = "initialisations:\n  mine:\n    start: same\n"
+DATASET = "datasets:\n  mine:\n    source: folder\n    path: /leaves\n"
 PROTOCOL = "protocols:\n  mine:\n    cold_start: 50\n"
 COMMENT = "\n# a change\n"
 
@@ -34,12 +35,18 @@ UNUSED = {
     "lab/query/strategies/loss_prediction.py": COMMENT,
     "lab/query/strategies/replay.py": COMMENT,
     "lab/query/strategies/mine.py": "a new strategy",
+}
+# Sources of data that it does not use. DVC knows them by their folder: data are read again, and nothing is trained.
+SOURCES = {
     "lab/data/sets/cifar10.py": COMMENT,
+    "lab/data/sets/folder.py": COMMENT,
     "lab/data/sets/mine.py": "a new data set",
+    "lab/data/images/decode.py": COMMENT,
 }
 UNUSED_PARAMS = {
     "a new optimizer": ("optimizers:\n", NADAM),
     "a new protocol": ("protocols:\n", PROTOCOL),
+    "a new data set": ("datasets:\n", DATASET),
     "a new schedule": ("schedules:\n", SCHEDULE),
     "a new initialisation": ("initialisations:\n", INITIALISATION),
     "another schedule": ("warm_up: 0.05", "warm_up: 0.1"),
@@ -142,7 +149,7 @@ def test_a_study_goes_on_after_changes_that_its_arms_do_not_use(
 ) -> None:
     for name in files_outside(clone, *WITHOUT_RESULT):
         change.append(name)
-    for name, text in UNUSED.items():
+    for name, text in {**UNUSED, **SOURCES}.items():
         change.append(name, text)
     for old, new in UNUSED_PARAMS.values():
         change.replace("params.yaml", old, new)
@@ -229,6 +236,20 @@ def test_what_an_arm_does_not_use_retrains_nothing(finished: Clone, change: Chan
     for old, new in UNUSED_PARAMS.values():
         change.replace("params.yaml", old, new)
     assert stale(finished) == set()
+
+
+@pytest.mark.pipeline
+def test_another_source_of_data_reads_them_again_and_trains_nothing(finished: Clone, change: Change) -> None:
+    before = finished.output_hashes()
+    for name, text in SOURCES.items():
+        change.append(name, text)
+    assert stale(finished) == {"download", "prepare"}
+    printed = finished("dvc", "repro")
+    assert "lab.process.launch prepare" in printed
+    assert "launch cycle" not in printed
+    assert finished.output_hashes() == before
+    change.undo()
+    finished("dvc", "repro", "--quiet")
 
 
 @pytest.mark.pipeline

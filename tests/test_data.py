@@ -100,7 +100,7 @@ def test_an_archive_cannot_write_outside(source, tmp_path: Path) -> None:
 def digit_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     raw = tmp_path_factory.mktemp("digits")
     digits.fetch(raw, Host())
-    return digits.read(raw)
+    return digits.read(raw, Host())
 
 
 def test_digits_split(digit_images: Dataset) -> None:
@@ -145,7 +145,7 @@ def test_the_statistics_on_disk_are_those_of_the_training_images(tmp_path: Path)
     bright[..., 0] //= 2
     labels = np.zeros(9, dtype=np.int64)
     prepared.write(Dataset(Split(bright, labels), Split(dark, labels), ["a", "b"]), tmp_path)
-    mean, std, classes = prepared.read_statistics(tmp_path)
+    mean, std, classes, *_ = prepared.read_statistics(tmp_path)
     np.testing.assert_allclose(mean, (bright / 255).mean(axis=(0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(std, (bright / 255).std(axis=(0, 1, 2)), rtol=1e-6)
     assert (mean.dtype, std.dtype, classes) == (np.float32, np.float32, ["a", "b"])

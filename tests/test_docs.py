@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 from dvc.cli import DvcParserError, parse_args
 from dvc.cli.parser import get_main_parser
-from PIL import Image
 
 from lab import choices, params
 from lab.cycles import setting
@@ -320,23 +319,34 @@ def test_the_network_that_is_shown_is_the_one_that_is_shipped() -> None:
     assert block.text == (ROOT / "lab/model/architectures/resnet18.py").read_text()
 
 
-def test_the_data_set_that_is_shown_reads_folders_of_images(tmp_path: Path) -> None:
+def test_the_data_set_that_is_shown_reads_arrays(tmp_path: Path) -> None:
     block = next(block for block in blocks_of(ROOT / "docs/extending.md") if "leaves.py" in block.text)
     names: dict = {}
     exec(block.text, names)
-    for name, count in (("train/oak", 2), ("train/ash", 1), ("test/oak", 1), ("test/ash", 1)):
-        folder = tmp_path / "leaves" / name
-        folder.mkdir(parents=True)
-        for number in range(count):
-            Image.new("L", (40, 30), 255 if "oak" in name else 0).save(folder / f"{number}.png")
     names["SOURCE"] = tmp_path / "leaves"
+    names["SOURCE"].mkdir()
+    pixels = np.arange(2, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3)
+    for split in ("train", "test"):
+        np.savez(names["SOURCE"] / f"{split}.npz", images=pixels, labels=[1, 0])
+    (names["SOURCE"] / "classes.txt").write_text("ash oak")
     names["fetch"](tmp_path / "raw", Host())
-    dataset = names["read"](tmp_path / "raw")
+    dataset = names["read"](tmp_path / "raw", Host())
     assert dataset.classes == ["ash", "oak"]
-    assert dataset.train.labels.tolist() == [0, 1, 1]
-    assert dataset.train.images.mean(axis=(1, 2, 3)).tolist() == [0, 255, 255]
-    assert dataset.test.images.shape == (2, names["PIXELS"], names["PIXELS"], 3)
-    assert {"TRAINING_IMAGES", "TEST_IMAGES"} <= set(names), "the check and the estimates read them"
+    for split in (dataset.train, dataset.test):
+        assert split.labels.tolist() == [1, 0]
+        np.testing.assert_array_equal(split.images, pixels)
+    assert {"TRAINING_IMAGES", "TEST_IMAGES", "PIXELS"} <= set(names), "the check and the estimates read them"
+
+
+@paths([ROOT / "docs/extending.md", ROOT / "docs/own_images.md"])
+def test_the_data_sets_that_are_shown_are_accepted(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = check.choices.names
+    monkeypatch.setattr(check.choices, "names", lambda folder: [*listed(folder), "leaves"])
+    shown = [block.text for block in blocks_of(page) if block.language == "yaml" and "under datasets" in block.text]
+    assert shown
+    for text in shown:
+        values = params.read(ROOT / "params.yaml")
+        check.check({**values, "datasets": {**values["datasets"], **params.parse(text)}})
 
 
 def test_the_figure_that_is_shown_is_drawn() -> None:

@@ -43,7 +43,12 @@ def imports_of(file: Path) -> set[Path]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "choices.load":
             folder = node.args[0].value
-            found.add(Path("lab", folder, f"{CHOICES[folder]}.py"))
+            # Of a folder from which a block chooses, DVC knows the whole.
+            found |= (
+                {Path("lab", folder, f"{CHOICES[folder]}.py")}
+                if folder in CHOICES
+                else set(files_of(Path("lab", folder)))
+            )
         paths = (Path(name.replace(".", "/") + ".py") for name in names)
         found |= {path for path in paths if (ROOT / path).is_file()}
     return found

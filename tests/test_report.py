@@ -194,7 +194,7 @@ def test_the_table_has_a_dash_where_a_run_has_no_such_cycle() -> None:
 
 def test_the_reference_learns_from_the_labelled_images_alone(tmp_path: Path) -> None:
     digits.fetch(tmp_path, Host())
-    train, test, _ = digits.read(tmp_path)
+    train, test, *_ = digits.read(tmp_path, Host())
     order = np.random.default_rng(0).permutation(len(train.labels))
     few, many = order[:20], order[:110]
     found = reference.accuracies([few, many], train, test)

@@ -62,7 +62,7 @@ class Outputs(NamedTuple):
 def images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     raw = tmp_path_factory.mktemp("raw")
     digits.fetch(raw, Host())
-    return digits.read(raw)
+    return digits.read(raw, Host())
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,8 @@ def test_the_source_of_cifar10_is_checked_where_it_is_used(
     run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, dataset: str, is_refused: bool
 ) -> None:
     monkeypatch.setenv(cifar10.VARIABLE, "nonsense")
-    Path("params.yaml").write_text(f"dataset: {dataset}\n")
+    block = f"{{source: {dataset}, augmentation: {{}}}}"
+    Path("params.yaml").write_text(f"dataset: {dataset}\ndatasets: {{{dataset}: {block}}}\n")
     assert run(download.main, "download") == is_refused
     assert Path("data/raw").exists() == (not is_refused)
     assert (f"error: {cifar10.VARIABLE} = 'nonsense'" in capsys.readouterr().err) == is_refused

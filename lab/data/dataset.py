@@ -14,6 +14,20 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
+    """pixels: of a side as the network sees images; None for all of the images'."""
+
     train: Split
     test: Split
     classes: list[str]
+    pixels: int | None = None
+
+
+class Augmentation(NamedTuple):
+    """How training images of this data set may be changed.
+
+    flip: whether a mirror image shows the same class. smallest_crop: the least share of an image's area that a random
+    crop keeps, where images are larger than ``lab.data.pixels.SMALL``; else crops are the protocol's.
+    """
+
+    flip: bool = True
+    smallest_crop: float | None = None

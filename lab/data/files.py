@@ -1,6 +1,7 @@
 """Write files whole: to a temporary name first, then moved into place."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+PART = 2**23  # bytes that an array is read and written in
 
 
 @contextmanager
@@ -41,10 +44,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file, as np.save does, but for its error on a full disk, which does not say so."""
+    """Write a .npy file, as np.save does, but for its error on a full disk, which does not say so.
+
+    Args:
+        array: or what gives slices as one does, with a shape and a dtype; a part of it is held at a time.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
     with replaced(path) as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(np.ascontiguousarray(array).data)
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts_of(array):
+            file.write(np.ascontiguousarray(part).data)
+
+
+def parts_of(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Slices of an array along its first axis, of some megabytes each."""
+    step = max(1, PART // (array.dtype.itemsize * math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
 
 
 def write_json(path: Path, values: dict | list) -> None:

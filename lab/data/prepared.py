@@ -1,27 +1,35 @@
 """The prepared data set on disk: arrays that can be memory-mapped, and the channel statistics."""
 
 import json
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.data.dataset import Dataset, Split
-from lab.data.files import write_array, write_json
+from lab.data.dataset import Augmentation, Dataset, Split
+from lab.data.files import parts_of, write_array, write_json
 
 FOLDER = Path("data/prepared")
+AS_THEY_ARE = Augmentation()
 
 
 class Statistics(NamedTuple):
-    """Of the training images, per channel, on the scale 0 … 1. mean, std: float32 (3,)."""
+    """What a network has to know of its images.
+
+    mean, std: of the training images, per channel, on the scale 0 … 1; float32 (3,). pixels: of a side as the network
+    sees them; None for all of the images'.
+    """
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     classes: list[str]
+    pixels: int | None = None
+    augmentation: Augmentation = AS_THEY_ARE
 
 
-def write(dataset: Dataset, folder: Path = FOLDER) -> None:
+def write(dataset: Dataset, folder: Path = FOLDER, augmentation: Augmentation = AS_THEY_ARE) -> None:
     """Write images, labels and statistics. Raises ValueError where images and labels do not match."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, split in (("train", dataset.train), ("test", dataset.test)):
@@ -32,8 +40,41 @@ def write(dataset: Dataset, folder: Path = FOLDER) -> None:
     mean, std = channel_statistics(dataset.train.images)
     write_json(
         folder / "statistics.json",
-        {"mean": mean.tolist(), "std": std.tolist(), "classes": dataset.classes},
+        {
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "classes": dataset.classes,
+            "pixels": dataset.pixels,
+            "augmentation": augmentation._asdict(),
+        },
     )
+
+
+class Rows:
+    """Rows of memory-mapped images, which stay on disk until they are asked for.
+
+    Args:
+        images: uint8 (pool, side, side, 3), memory-mapped.
+        indices: int64 (n,), of the rows.
+    """
+
+    def __init__(self, images: np.memmap, indices: NDArray[np.int64]) -> None:
+        self.images, self.indices = images, indices
+        self.shape, self.dtype = (len(indices), *images.shape[1:]), images.dtype
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        rows = self.images[self.indices[chosen]]
+        forget(self.images)
+        return rows
+
+
+def forget(images: NDArray) -> None:
+    """Give back the pages of a memory map that were read, which would stay with this process: the pool in the end."""
+    if isinstance(images, np.memmap):
+        images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # it is private
 
 
 def read_split(name: str, folder: Path = FOLDER) -> Split:
@@ -50,6 +91,8 @@ def read_statistics(folder: Path = FOLDER) -> Statistics:
         np.asarray(values["mean"], dtype=np.float32),
         np.asarray(values["std"], dtype=np.float32),
         values["classes"],
+        values["pixels"],
+        Augmentation(**values["augmentation"]),
     )
 
 
@@ -65,7 +108,9 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], 
         mean and std, float64 (channels,) each.
     """
     levels = np.arange(256) / 255
-    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])])
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for part in parts_of(images):
+        counts += [np.bincount(part[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])]
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ levels
     variance = (shares * (levels - mean[:, None]) ** 2).sum(axis=1)

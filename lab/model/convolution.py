@@ -13,7 +13,7 @@ class Convolution(nn.Conv2d):
 
     Args:
         channels, outgoing: of input and output.
-        size: of the kernel, 1 or 3; the border is padded so that stride 1 keeps the image's size.
+        size: of the kernel, 1, 3 or 7; the border is padded so that stride 1 keeps the image's size.
         stride: 1 or 2.
         precision: torch.float32 or torch.bfloat16.
     """

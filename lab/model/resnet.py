@@ -1,7 +1,9 @@
-"""Residual networks (He et al., 2016), with the stem for 32×32 images.
+"""Residual networks (He et al., 2016), with a stem for small images and one for large ones.
 
-The stem is a 3×3 convolution of stride 1 and no max-pool, so that the four stages work on 32, 16, 8
-and 4 pixels. At width 64 the rest is torchvision's ResNet: same parameters, same names, same function.
+For small ones the stem is a 3×3 convolution of stride 1 and no max-pool, so that the four stages work on
+32, 16, 8 and 4 pixels of 32. For large ones it is that of ImageNet, a 7×7 convolution of stride 2 and a
+max-pool, for 56, 28, 14 and 7 of 224. At width 64 the rest is torchvision's ResNet: same parameters, same
+names, same function.
 """
 
 from collections import OrderedDict
@@ -80,6 +82,7 @@ class ResNet(nn.Module):
         classes: length of the output.
         width: channels of the first stage's blocks, doubled at each stage; 64 in the paper.
         precision: of the convolutions, torch.float32 or torch.bfloat16.
+        is_large: whether images are, and the stem is ImageNet's.
     """
 
     def __init__(
@@ -89,10 +92,12 @@ class ResNet(nn.Module):
         classes: int,
         width: int,
         precision: torch.dtype,
+        is_large: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = Convolution(3, width, 3, 1, precision)
+        self.conv1 = Convolution(3, width, 7, 2, precision) if is_large else Convolution(3, width, 3, 1, precision)
         self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if is_large else nn.Identity()
         planes = [width * 2**stage for stage in range(4)]
         self.stage_channels = [count * block.expansion for count in planes]
         incoming = [width, *self.stage_channels[:-1]]
@@ -109,13 +114,13 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """images: float (n, 3, 32, 32), normalised.
+        """images: float (n, 3, size, size), normalised.
 
         Returns:
             logits (n, classes), float32, and the outputs of the four stages, (n, channels, size, size) each.
         """
         # bfloat16 throughout where the weights are (``folded``), else float32 between the convolutions
-        x = torch.relu_(self.bn1(self.conv1(images.to(self.conv1.weight.dtype))))
+        x = self.maxpool(torch.relu_(self.bn1(self.conv1(images.to(self.conv1.weight.dtype)))))
         features = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)

@@ -16,6 +16,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from lab import choices, params
 from lab.cycles import pairs
 from lab.data import sizes
+from lab.data.pixels import SMALL
+from lab.process import extent
 from lab.process.schema import Block, Count, not_a_choice, not_a_number, told_apart_by, validate
 from lab.query import hidden, replayed
 from lab.training.schedule import epochs_of
@@ -29,11 +31,11 @@ FILES = {
     "arch": "model/architectures",
     "strategy": "query/strategies",
     "cold_start_strategy": "query/cold_starts",
-    "dataset": "data/sets",
 }
 BLOCKS = {
     "optim": "optimizers",
     "protocol": "protocols",
+    "dataset": "datasets",
     "schedule": "schedules",
     "initialisation": "initialisations",
 }
@@ -111,6 +113,12 @@ class NewWeights(Block):
     start: Literal["fresh", "same"]
 
 
+class FileWeights(Block):
+    start: Literal["file"]
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+
+
 class PreviousWeights(Block):
     start: Literal["previous"]
     epochs: Count
@@ -118,11 +126,88 @@ class PreviousWeights(Block):
     noise: NotNegative
 
 
+class Augmentation(Block):
+    flip: bool
+    smallest_crop: Annotated[float, Field(gt=0, le=1)] | None
+
+
+class Shipped(Block):
+    """A data set whose source needs no settings."""
+
+    source: str
+    augmentation: Augmentation
+
+
+class DrawnTest(Block):
+    share: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+class NamedTest(Block):
+    file: str
+
+
+class Images(Block):
+    path: str
+    test: Annotated[
+        Annotated[DrawnTest, Tag("drawn")] | Annotated[NamedTest, Tag("named")],
+        Discriminator(lambda test: "named" if isinstance(test, dict) and "file" in test else "drawn"),
+    ]
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    faults: Literal["refuse", "skip"]
+    augmentation: Augmentation
+
+    @model_validator(mode="after")
+    def _crops_as_large_images_are(self):
+        if (self.image_size > SMALL) == (self.augmentation.smallest_crop is None):
+            raise ValueError(
+                f"augmentation.smallest_crop = {self.augmentation.smallest_crop}: with image_size = {self.image_size}, "
+                + (
+                    "choose the least share of its area that a random crop keeps, as 0.08"
+                    if self.image_size > SMALL
+                    else f"up to {SMALL} pixels, crops are the protocol's (crop_padding): set null"
+                )
+            )
+        return self
+
+
+class Folder(Images):
+    source: Literal["folder"]
+
+
+class Table(Images):
+    source: Literal["csv"]
+    separator: Annotated[str, Field(min_length=1, max_length=1)]
+    image: str | Count
+    label: str | Count
+    classes: Annotated[list[str], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _names_its_columns_and_classes(self):
+        if isinstance(self.image, int) != isinstance(self.label, int):
+            raise ValueError(
+                f"label = {self.label!r}: image is {self.image!r}; name both columns, or give the numbers of both"
+            )
+        seen: dict[str, str] = {}
+        for name in self.classes:
+            if name.casefold() in seen:
+                raise ValueError(
+                    f"classes = {self.classes}: {seen[name.casefold()]!r} and {name!r} differ in case at most"
+                )
+            seen[name.casefold()] = name
+        return self
+
+
 class Replay(Block):
     dataset: str | None
     strategy: str | None
     # The first labelled set, then that after each cycle; MD5 as in dvc.lock.
     sets: list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]]
+
+
+def _kind_of(block: object) -> str:
+    source = block.get("source") if isinstance(block, dict) else None
+    return source if source in ("folder", "csv") else "shipped"
 
 
 class Params(Block):
@@ -144,9 +229,16 @@ class Params(Block):
     optimizers: dict[str, dict[str, Any]]
     schedules: dict[str, Annotated[Steps | Cosine | Constant, Field(discriminator="shape"), told_apart_by("shape")]]
     initialisations: dict[
-        str, Annotated[NewWeights | PreviousWeights, Field(discriminator="start"), told_apart_by("start")]
+        str, Annotated[NewWeights | FileWeights | PreviousWeights, Field(discriminator="start"), told_apart_by("start")]
     ]
     protocols: dict[str, Protocol]
+    datasets: dict[
+        str,
+        Annotated[
+            Annotated[Folder, Tag("folder")] | Annotated[Table, Tag("csv")] | Annotated[Shipped, Tag("shipped")],
+            Discriminator(_kind_of),
+        ],
+    ]
 
 
 def check(values: dict, *, optimizers: bool = True) -> None:
@@ -203,6 +295,9 @@ def _choices(found: Params) -> Iterator[str]:
     for key, name in looking.items():
         if hidden.are_seen_by(name) and not found.allow_oracle:
             yield f"{key} = {name!r}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
+    for name, dataset in found.datasets.items():
+        if dataset.source not in choices.names(extent.SOURCES):
+            yield not_a_choice(f"datasets.{name}.source", dataset.source, choices.names(extent.SOURCES))
 
 
 def _names(found: Params) -> Iterator[str]:
@@ -262,9 +357,9 @@ def _shares(found: Params) -> Iterator[str]:
 
 def _budget(found: Params) -> Iterator[str]:
     protocol = found.protocols[found.protocol]
-    images = choices.load(FILES["dataset"], found.dataset).TRAINING_IMAGES
+    images = extent.of(found.datasets[found.dataset].model_dump()).training
     acquired = sizes.acquired(protocol.cold_start, protocol.query.labels, len(found.cycles))
-    if sum(acquired) > images - found.validation:
+    if images is not None and sum(acquired) > images - found.validation:
         held_out = f", of which validation holds out {found.validation:,}" if found.validation else ""
         yield (
             f"protocols.{found.protocol}: a budget of {sum(acquired):,} labels (cold_start and query.labels: "
@@ -282,7 +377,8 @@ def _cycles_named(found: Params) -> Iterator[str]:
 def _replay(found: Params) -> Iterator[str]:
     replay, count = found.replay, len(found.cycles)
     for key in ("dataset", "strategy"):
-        value, names = getattr(replay, key), choices.names(FILES[key])
+        value = getattr(replay, key)
+        names = list(found.datasets) if key == "dataset" else choices.names(FILES[key])
         if value not in (None, *names):
             yield not_a_choice(f"replay.{key}", value, names)
             return

@@ -9,7 +9,9 @@ import numpy as np
 from lab import choices
 from lab.data.dataset import Split
 from lab.data.prepared import Statistics
+from lab.errors import BadInput
 from lab.model.resnet import count_flops
+from lab.process import extent
 from lab.process.check import FILES
 from lab.study.arms import Arm
 from lab.training import device as devices
@@ -43,10 +45,12 @@ class Passes(NamedTuple):
 
 def passes_of(arm: Arm) -> list[Passes]:
     """The image passes of each cycle."""
-    dataset = choices.load(FILES["dataset"], arm.params["dataset"])
-    pool, subset = dataset.TRAINING_IMAGES, arm.protocol["query"]["pool_subset"]
+    dataset, subset = _extent(arm), arm.protocol["query"]["pool_subset"]
+    if dataset.training is None or dataset.test is None:
+        raise BadInput(f"datasets.{arm.params['dataset']}.path: an estimate counts its images, and cannot read them")
+    pool = dataset.training
     scores_pool = choices.load(FILES["strategy"], arm.params["strategy"]).PREDICTS_POOL
-    judges = arm.params["validation"] or dataset.TEST_IMAGES
+    judges = arm.params["validation"] or dataset.test
     start = arm.params["initialisations"][arm.params["initialisation"]]
     training = arm.protocol["training"]
 
@@ -93,7 +97,11 @@ def seconds_of(arm: Arm) -> list[float]:
 
 def _pixels(arm: Arm) -> int:
     """Pixels of a side of the arm's images."""
-    return choices.load(FILES["dataset"], arm.params["dataset"]).PIXELS
+    return _extent(arm).pixels
+
+
+def _extent(arm: Arm) -> extent.Extent:
+    return extent.of(arm.params["datasets"][arm.params["dataset"]])
 
 
 class Speed(NamedTuple):
@@ -105,7 +113,7 @@ class Speed(NamedTuple):
 
 @cache
 def _flops(arch: str, width: int, pixels: int) -> int:
-    return count_flops(_learner(arch, width, "float32").network, pixels)
+    return count_flops(_learner(arch, width, "float32", pixels).network, pixels)
 
 
 @cache
@@ -114,7 +122,7 @@ def speed_of(network: Network) -> Speed:
     draw = np.random.default_rng(0)
     count = min(network.batch_size, MEASURED_BATCH)
     images = draw.integers(0, 256, (count, network.pixels, network.pixels, 3), dtype=np.uint8)
-    model = _learner(network.arch, network.width, network.precision)
+    model = _learner(network.arch, network.width, network.precision, network.pixels)
     ends = [perf_counter()]
     model.fit(
         model.batches(Split(images, np.zeros(count, np.int64)), count, 4, True),
@@ -133,8 +141,8 @@ def speed_of(network: Network) -> Speed:
     return Speed(training, seconds[-1])
 
 
-def _learner(arch: str, width: int, precision: str) -> learner.Learner:
+def _learner(arch: str, width: int, precision: str, pixels: int) -> learner.Learner:
     device = devices.choose()
-    statistics = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [""] * CLASSES)
+    statistics = Statistics(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), [""] * CLASSES, pixels)
     shape = learner.Shape(arch, width, HIDDEN, devices.precision_of(precision, device))
     return learner.build(shape, statistics, device)

@@ -15,6 +15,8 @@ from lab.study.plan import read_by
 
 # Stages that compute no result: they refuse, keep a network, draw.
 WITHOUT_RESULT = ("check", "network", "plot")
+# Sources of data sets, and what those that read image files share.
+SOURCES, IMAGES, OF_IMAGES = "lab/data/sets", "lab/data/images", ("folder", "csv")
 # What dvc.yaml says of a stage that changes no result: how it is described and shown. A `foreach` has it under `do`.
 SHOWN = {"do", "desc", "metrics", "plots"}
 
@@ -127,7 +129,12 @@ def _basis(settings: dict[str, object], revision: str, folder: Path | None = Non
     """What a result depends on: stages, params, and files of code with their hashes. Data follows from these."""
     params, stages = with_settings(_params_of(revision, folder), settings), _stages_of(revision, folder)
     hashes = _hashes_of(revision, folder)
-    deps = [dep for stage in stages.values() for dep in stage.get("deps", [])]
+    deps = {dep for stage in stages.values() for dep in stage.get("deps", [])}
+    # Of the sources of data sets, which DVC knows as whole folders, the one that is chosen.
+    source = params.get("datasets", {}).get(params.get("dataset"), {}).get("source")
+    if SOURCES in deps:
+        deps = deps - {SOURCES} | {f"{SOURCES}/{source}.py"}
+        deps -= set() if source in OF_IMAGES else {IMAGES}
     files = {"requirements.txt", *(Template(dep).safe_substitute(params) for dep in deps)}
     return {"stages": stages, "params": read_by(params), "files": {file: hashes.get(file) for file in files}}
 

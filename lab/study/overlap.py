@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lab import choices
 from lab.errors import BadInput
-from lab.process.check import FILES
+from lab.process import extent
 from lab.query import replayed
 from lab.report import decomposition
 from lab.study.arms import Arm
@@ -66,8 +65,9 @@ def _acquired(arm: Arm, commit: str) -> list[set[int]] | None:
 def _overlap(one: Arm, two: Arm, acquired: dict[str, list[set[int]]]) -> pd.DataFrame:
     candidates = float("nan")
     if one.protocol["query"]["pool_subset"] is None:
-        images = choices.load(FILES["dataset"], one.params["dataset"]).TRAINING_IMAGES
-        candidates = images - one.params["validation"] - one.protocol["cold_start"]
+        images = extent.of(one.params["datasets"][one.params["dataset"]]).training
+        if images is not None:
+            candidates = images - one.params["validation"] - one.protocol["cold_start"]
     table = decomposition.overlap(acquired[one.name], acquired[two.name], candidates)
     ends = {"group": one.group, "seed": one.seed, "other": two.group, "other_seed": two.seed}
     return table.assign(**ends, labels=one.labels[1:])[COLUMNS]

@@ -25,10 +25,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab import choices, params
+from lab import params
 from lab.cycles import pairs
 from lab.errors import BadInput
-from lab.process import check
+from lab.process import check, extent
 from lab.process.schema import Block, Count, validate
 from lab.study import search
 from lab.study.analysis import ANOTHER_SEED, CROSSED, Analysis
@@ -145,7 +145,9 @@ def _combinations(grid: dict[str, list]) -> list[dict[str, object]]:
 
 def _with_all_labels(arm: Arm) -> Arm:
     """The arm with one cycle on the whole pool, which leaves nothing to choose."""
-    images = choices.load(check.FILES["dataset"], arm.params["dataset"]).TRAINING_IMAGES
+    images = extent.of(arm.params["datasets"][arm.params["dataset"]]).training
+    if images is None:
+        raise BadInput(f"ceiling: how many images datasets.{arm.params['dataset']} has is not known here")
     settings = arm.settings | {
         f"protocols.{arm.params['protocol']}.cold_start": images - arm.params["validation"],
         "cycles": pairs(1),

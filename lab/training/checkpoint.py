@@ -15,7 +15,7 @@ from time import monotonic
 import numpy as np
 import torch
 
-from lab.data.files import write_bytes
+from lab.data.files import parts_of, write_bytes
 from lab.host import Host
 
 # Due after an epoch, and within one after so many seconds; but never before the time since the last one is so many
@@ -42,7 +42,8 @@ def key_of(params: dict, machine: dict, arrays: list[np.ndarray]) -> str:
             digest.update(name.encode() + Path(file).read_bytes())
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for part in parts_of(array):
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

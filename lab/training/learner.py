@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lab import choices
 from lab.data.dataset import Split
-from lab.data.prepared import Statistics
+from lab.data.pixels import SMALL
+from lab.data.prepared import Rows, Statistics
 from lab.model.loss_prediction import LossPrediction
 from lab.model.resnet import ResNet, folded
 from lab.training import optimizers
@@ -71,9 +72,17 @@ class Learner(NamedTuple):
         )
 
     def batches(self, split: Split, batch_size: int, padding: int, flip: bool) -> TrainingBatches:
-        """The training batches of images and labels, on this device."""
-        images, labels = (torch.from_numpy(array).to(self.device) for array in split)
-        return TrainingBatches(images, labels, batch_size, padding, flip)
+        """The training batches of images and labels, on this device; changed as the data set allows."""
+        images, statistics = split.images, self.normalise.statistics
+        return TrainingBatches(
+            images if isinstance(images, Rows) else torch.from_numpy(images).to(self.device),
+            torch.from_numpy(split.labels).to(self.device),
+            batch_size,
+            padding,
+            flip and statistics.augmentation.flip,
+            statistics.augmentation.smallest_crop,
+            statistics.pixels,
+        )
 
     def predict(
         self,
@@ -135,7 +144,10 @@ def build(
         seed, module_seed: of the initial weights. Apart, so that the network is the same without a module.
     """
     architecture = choices.load("model/architectures", shape.arch)
-    network: ResNet = _seeded(seed, lambda: architecture.build(len(statistics.classes), shape.width, shape.precision))
+    is_large = (statistics.pixels or 0) > SMALL
+    network: ResNet = _seeded(
+        seed, lambda: architecture.build(len(statistics.classes), shape.width, shape.precision, is_large)
+    )
     module, hidden = None, shape.hidden
     if hidden is not None:
         module = _seeded(module_seed, lambda: LossPrediction(network.stage_channels, hidden)).to(device)

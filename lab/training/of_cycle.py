@@ -1,22 +1,27 @@
 """The training of one cycle: from its labelled-index file to the trained network."""
 
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lab import choices, params
 from lab.data import carried, labelled, prepared, sizes
 from lab.data.dataset import Split
+from lab.data.prepared import Rows
 from lab.host import Host
 from lab.seeds import Stream, seed_of
 from lab.training import device as devices
-from lab.training import learner, weights
+from lab.training import learner, published, weights
 from lab.training.checkpoint import Checkpoint, key_of
 from lab.training.learner import Learner
 from lab.training.schedule import epochs_of
 from lab.training.train import Recipe, Trained
+
+# Bytes of labelled images that are held on the device; more are read from disk batch by batch.
+HELD = 2**30
 
 
 class Fitted(NamedTuple):
@@ -63,7 +68,7 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         settings: of ``load_settings``.
 
     Raises:
-        BadInput: the labelled-index file or the device is refused.
+        BadInput: the labelled-index file, the device or the file of weights is refused.
         Diverged: training no longer computes finite numbers.
         Interrupted: a signal asked to stop; training is kept in its checkpoint.
     """
@@ -82,7 +87,7 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
     acquired = sizes.acquired(settings.cold_start, settings.query.labels, cycle + 1)
     labelled.check(pool, path, len(images.labels), acquired)
     indices = pool["index"].to_numpy()
-    split = Split(images.images[indices], images.labels[indices])
+    split = Split(_taken(images.images, indices), images.labels[indices])
     start = weights.read_state(carried.path_of(cycle))
 
     arrays: list[np.ndarray] = [*split, statistics.mean, statistics.std, *(tensor.numpy() for tensor in start.values())]
@@ -103,6 +108,8 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         module_seed=seed_of(Stream.MODULE_WEIGHTS, settings.seed, drawn),
     )
     epochs = epochs_of(training.epochs, training.min_updates, len(pool), training.batch_size)
+    if initialisation.start == "file":
+        print(published.load(model, initialisation.path, initialisation.sha256))
     if start:
         model.load(
             start, initialisation.shrink, initialisation.noise, seed_of(Stream.PERTURBATION, settings.seed, cycle)
@@ -126,3 +133,9 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         is_compiled=is_compiled,
     )
     return Fitted(model, pool, images, epochs, trained, machine, checkpoint)
+
+
+def _taken(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if isinstance(images, np.memmap) and len(indices) * images[0].nbytes > HELD:
+        return cast(NDArray[np.uint8], Rows(images, indices))  # gives rows as an array does
+    return images[indices]

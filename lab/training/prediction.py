@@ -1,6 +1,5 @@
 """Run a trained network over images, in batches that stream from disk."""
 
-import mmap
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
 
+from lab.data.prepared import forget
 from lab.model.resnet import ResNet
 
 BATCH_SIZE = 250
@@ -71,9 +71,7 @@ def predict(
                 if start == 0:
                     whole[name] = torch.empty(len(indices), *part.shape[1:], device=device)
                 whole[name][start : start + len(batch)] = part
-            if isinstance(images, np.memmap):
-                # Pages that were read would stay with this process: the whole pool in the end.
-                images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # it is private
+            forget(images)
             on_batch(len(batch))
     found = {name: output.cpu().numpy() for name, output in whole.items()}
     return Predictions(found["logits"], found.get("predicted_loss"), found.get("embeddings"))

@@ -24,6 +24,7 @@ def write(path: Path, model: Learner, **about: object) -> None:
     statistics = model.normalise.statistics
     shape = model.shape._asdict() | {"precision": str(model.shape.precision).removeprefix("torch.")}
     shape |= {"mean": statistics.mean.tolist(), "std": statistics.std.tolist(), "classes": statistics.classes}
+    shape["pixels"] = statistics.pixels
     # In one entry: safetensors writes several in an order of chance, and the same weights are to be the same bytes.
     write_bytes(path, save(model.state(), {"learner": json.dumps({"shape": shape, "about": about})}))
 
@@ -38,7 +39,7 @@ def read(path: Path, device: str = "cpu") -> Learner:
     with safe_open(path, framework="pt") as file:
         shape = json.loads(file.metadata()["learner"])["shape"]
     mean, std = (np.asarray(shape.pop(name), dtype=np.float32) for name in ("mean", "std"))
-    statistics = Statistics(mean, std, shape.pop("classes"))
+    statistics = Statistics(mean, std, shape.pop("classes"), shape.pop("pixels"))
     shape["precision"] = getattr(torch, shape["precision"])
     model = learner.build(learner.Shape(**shape), statistics, torch.device(device))
     model.load(read_state(path))

@@ -64,7 +64,7 @@ def fetch(raw: Path, host: Host) -> None:
         raise BadInput(f"{source}: has no {', '.join(sorted(checksums))}")
 
 
-def read(raw: Path) -> Dataset:
+def read(raw: Path, host: Host) -> Dataset:
     """The data set from the files that ``fetch`` left, whose checksums are verified once more."""
     from torchvision.datasets import CIFAR10
 

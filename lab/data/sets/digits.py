@@ -25,7 +25,7 @@ def fetch(raw: Path, host: Host) -> None:
     write_array(raw / "labels.npy", bunch.target.astype(np.int64))
 
 
-def read(raw: Path) -> Dataset:
+def read(raw: Path, host: Host) -> Dataset:
     """1,297 training and 500 test images, a fixed split with equal shares of each class."""
     from sklearn.model_selection import train_test_split
 

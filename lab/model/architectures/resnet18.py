@@ -5,5 +5,5 @@ import torch
 from lab.model.resnet import BasicBlock, ResNet
 
 
-def build(classes: int, width: int, precision: torch.dtype) -> ResNet:
-    return ResNet(BasicBlock, (2, 2, 2, 2), classes, width, precision)
+def build(classes: int, width: int, precision: torch.dtype, is_large: bool) -> ResNet:
+    return ResNet(BasicBlock, (2, 2, 2, 2), classes, width, precision, is_large)

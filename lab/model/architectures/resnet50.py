@@ -5,5 +5,5 @@ import torch
 from lab.model.resnet import Bottleneck, ResNet
 
 
-def build(classes: int, width: int, precision: torch.dtype) -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 6, 3), classes, width, precision)
+def build(classes: int, width: int, precision: torch.dtype, is_large: bool) -> ResNet:
+    return ResNet(Bottleneck, (3, 4, 6, 3), classes, width, precision, is_large)

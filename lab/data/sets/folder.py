@@ -1,0 +1,82 @@
+"""A folder of images with a folder for each class; a block of ``datasets`` in params.yaml names it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.data.dataset import Dataset
+from lab.data.images import reading, table
+from lab.data.images.split import split
+from lab.data.location import located
+from lab.errors import BadInput, reason
+from lab.host import Host
+
+# What a name ends with that is taken for an image; other files are left alone, as the notes that people keep there.
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+
+
+def fetch(raw: Path, host: Host, *, path: str, test: dict, **_: object) -> None:
+    """List the images with the hash of each; they stay where they are.
+
+    Args:
+        path: the folder. test: as ``split`` takes it.
+
+    Raises:
+        BadInput: there is no such folder, it has fewer than two classes, two of them differ in case alone, a link
+            leads back, or the test split is refused.
+    """
+    root = located(path)
+    labelled, classes = listed(root)
+    table.write(raw, host, root, split(root, labelled, test), classes)
+
+
+def read(raw: Path, host: Host, *, path: str, image_size: int, faults: str, **_: object) -> Dataset:
+    """Decode them, as ``lab.data.images.reading.read`` does."""
+    return reading.read(raw, host, located(path), image_size, faults)
+
+
+def count(*, path: str, **_: object) -> int | None:
+    """How many images there are, usable or not; None where the folder is not here."""
+    return len(listed(located(path))[0]) if located(path).is_dir() else None
+
+
+def listed(root: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """Path below the folder and class of each image, sorted; and the classes.
+
+    Raises:
+        BadInput: as ``fetch`` says.
+    """
+    try:
+        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
+    except OSError as error:
+        raise BadInput(f"{root}: cannot be read, {reason(error)}; name a folder that has one for each class") from error
+    if len(classes) < 2:
+        raise BadInput(f"{root}: {len(classes)} folders in it; it must have one for each class, two or more")
+    folded: dict[str, str] = {}
+    for name in classes:
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            raise BadInput(f"{root}: the classes {other!r} and {name!r} differ in case alone; rename or merge them")
+    found = [
+        (file.relative_to(root).as_posix(), name)
+        for name in classes
+        for file in sorted(_images(root / name, (root.resolve(),)))
+    ]
+    return found, classes
+
+
+def _images(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """The images of a folder and those below. above: the folders that lead here, links resolved."""
+    here = folder.resolve()
+    if here in above:
+        raise BadInput(f"{folder}: a link that leads back to {here}, which it lies in; remove it")
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        try:
+            is_folder = entry.is_dir()
+        except OSError as error:  # a link to itself, for one
+            raise BadInput(f"{folder / entry.name}: cannot be followed, {reason(error)}; remove it") from error
+        if is_folder:
+            yield from _images(folder / entry.name, (*above, here))
+        elif entry.name.lower().endswith(IMAGES):
+            yield folder / entry.name
