@@ -104,7 +104,7 @@ def _pip(*arguments: str) -> None:
 
 def _write_parts(archive: Path, folder: Path) -> int:
     """Write an archive in parts, with their hashes and the script that sets it up. Returns how many parts."""
-    sums = []
+    sums: list[str] = []
     with open(archive, "rb") as file:
         while content := file.read(PART):
             name = f"part-{len(sums):04}"
