@@ -17,7 +17,7 @@ ifeq ($(shell git config user.email),)
 export XDG_CONFIG_HOME := $(CURDIR)/$(ENV)/config
 endif
 
-.PHONY: help demo env check test soak bench reproduce lint
+.PHONY: help demo env check test soak bench profile reproduce lint
 
 help:
 	@echo "make TARGET, in the repository's root:"
@@ -66,6 +66,10 @@ soak: $(READY_DEV)
 bench: env
 	python -m bench.speed
 	python -m bench.parity
+
+## profile: where the seconds of a cycle go, on this machine
+profile: env
+	python -m bench.profile
 
 ## reproduce: run one small experiment in two clones, and compare every result by its hash
 reproduce: $(READY_DEV)

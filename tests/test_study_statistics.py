@@ -61,6 +61,18 @@ def test_arms_from_different_first_sets_are_no_pairs() -> None:
     assert statistics.wins(tidy).isna().all(axis=None), "two pairs are too few"
 
 
+def test_runs_of_different_versions_of_pytorch_are_no_pairs() -> None:
+    tidy = tidy_of({"resnet18-sgd": line(0.5, 0.8), "resnet18-adam": line(0.6, 0.8)}, seeds=4)
+    tidy.loc[tidy["arm"] == "resnet18-adam-s1", "torch"] = "1"
+    # The same two versions, but not in the same cycles.
+    for arm, cycle in (("resnet18-adam-s2", 3), ("resnet18-sgd-s2", 4)):
+        tidy.loc[(tidy["arm"] == arm) & (tidy["cycle"] >= cycle), "torch"] = "1"
+    assert statistics.seeds_of_several_versions(tidy) == [1, 2]
+    assert difference(tidy, "resnet18-adam", "resnet18-sgd").seeds == 2
+    tidy["torch"] = "1"
+    assert difference(tidy, "resnet18-adam", "resnet18-sgd").seeds == 4
+
+
 def test_holm_by_hand() -> None:
     curves = {f"resnet18-{optim}": line(0.5, last) for optim, last in (("sgd", 0.6), ("adam", 0.7), ("adamw", 0.8))}
     table = statistics.pairwise(tidy_of(curves, spread=0.01), statistics.final_accuracy).sort_values("p")
@@ -133,7 +145,7 @@ def test_a_contrast_weighs_groups_of_the_seeds_that_all_have() -> None:
     weights = {"resnet18-adamw": 1, "resnet18-sgd": -0.5, "resnet18-adam": -0.5}
     values = statistics.contrast(runs, weights, statistics.final_accuracy)
     assert values.tolist() == pytest.approx([0.25] * 3)
-    assert [seed for seed, _ in values.index] == [0, 2, 3]
+    assert [seed for seed, *_ in values.index] == [0, 2, 3]
     assert statistics.contrast(runs, {**weights, "resnet18-rmsprop": 1}, statistics.area).empty
     assert statistics.contrast(runs, weights, statistics.mean_accuracy([1000, 500])).empty, "no cycle with 500 labels"
 

@@ -25,6 +25,7 @@ from lab.report.statistics import (
     final_accuracy,
     mean_accuracy,
     pairwise,
+    seeds_of_several_versions,
     summary,
     unpaired_seeds,
 )
@@ -116,6 +117,7 @@ def page(
         too_few=TOO_FEW if tidy.groupby("group")["seed"].nunique().min() < FEWEST_SEEDS else "",
         machines=machines(tidy),
         unpaired=unpaired_seeds(tidy),
+        versions=seeds_of_several_versions(tidy),
         warnings=differing_environments(dict(list(tidy.groupby("arm", sort=False)))),
         figures={name: _element(svg) for name, svg in drawings.items()},
         tested=tested,

@@ -58,9 +58,12 @@ class Estimate(NamedTuple):
 def runs_of(tidy: pd.DataFrame) -> pd.DataFrame:
     """Accuracies: a row a run, by group, seed and hash of its first labelled set; a column a number of labels.
 
-    Rows of two groups pair by their seed and first set.
+    Rows of two groups pair by their seed, first set and versions of PyTorch, cycle by cycle: another version gives
+    other numbers.
     """
-    return tidy.pivot(index=["group", "seed", "first_set"], columns="labels", values="accuracy")
+    versions = tidy.groupby(["group", "seed"])["torch"].transform(" ".join)
+    runs = tidy.assign(versions=versions)
+    return runs.pivot(index=["group", "seed", "first_set", "versions"], columns="labels", values="accuracy")
 
 
 def area(runs: pd.DataFrame) -> pd.Series:
@@ -146,6 +149,12 @@ def unpaired_seeds(tidy: pd.DataFrame) -> list[int]:
     """Seeds whose runs began from different labelled sets."""
     sets = tidy.groupby("seed")["first_set"].nunique()
     return [int(seed) for seed in sets.index[sets > 1]]
+
+
+def seeds_of_several_versions(tidy: pd.DataFrame) -> list[int]:
+    """Seeds whose runs were computed by different versions of PyTorch."""
+    versions = tidy.groupby("seed")["torch"].nunique()
+    return [int(seed) for seed in versions.index[versions > 1]]
 
 
 def summary(tidy: pd.DataFrame) -> pd.DataFrame:

@@ -1,13 +1,15 @@
-"""Studies: many arms, several seeds. python -m lab.study run | status | cancel | report | anchor STUDY
+"""Studies: many arms, several seeds. python -m lab.study run | status | cancel | pack | unpack | report | anchor STUDY
 
 Reports and estimates import their libraries when they are called: PyTorch takes long on a cluster's login node.
 """
 
 import shlex
 import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process import ending
 from lab.study import experiments, plan
-from lab.study.run import cluster, folders, local, slurm
+from lab.study.run import cluster, folders, local, processes, slurm
 from lab.study.run.display import Display
 from lab.study.run.states import ArmState, Status, survey
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from lab.study import choice
 
 DIVERGED = "training diverged"
+TIME_OVER = 124  # as `timeout` exits
+# The share of the time that is kept for stopping, which takes SECONDS_TO_STOP at most.
+TO_STOP = 0.1
 
 
 def main() -> None:
@@ -41,6 +46,10 @@ def main() -> None:
     _add_launchers(add("tune", _tune, "search settings of optimizers: run trials, and write what they chose"))
     add("status", _status, "show the status of each arm")
     add("cancel", _cancel, "cancel all jobs of a study on SLURM; checkpoints are kept")
+    pack = add("pack", _pack, "write what is finished as one file, to go on in a clone elsewhere")
+    pack.add_argument("--out", type=Path, required=True, help="the file to write (.tar.xz)")
+    unpack = add("unpack", _unpack, "take over what was finished elsewhere; then run the study")
+    unpack.add_argument("file", type=Path, help="what `pack` wrote")
     report = add("report", _report, "collect the experiments of a study into tables, figures and a page")
     anchor = add("anchor", _anchor, "compare a study with a public curve, and fail beyond a tolerance")
     anchor.add_argument("group", help="an arm's name without its seed, as in resnet18-sgd")
@@ -50,13 +59,19 @@ def main() -> None:
     for command in (report, anchor):
         command.add_argument("--tidy", type=Path, help="a table to use instead of the experiments")
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    try:
+        arguments.run(arguments)
+    except local.TimeOver:
+        print(f"{arguments.minutes:g} minutes are over; finished cycles and checkpoints are kept:", flush=True)
+        _status(arguments)
+        sys.exit(TIME_OVER)
 
 
 def _add_launchers(command: ArgumentParser) -> None:
     launcher = command.add_mutually_exclusive_group()
     launcher.add_argument("--jobs", type=_count, help="arms at once (default: one for each GPU, or core)")
     launcher.add_argument("--slurm", type=Path, help="run on a cluster, as in studies/clusters/generic.yaml")
+    command.add_argument("--minutes", type=_minutes, default=inf, help="stop within this time, with status 124")
     command.add_argument("--dry-run", action="store_true", help="list the arms and what they will cost")
 
 
@@ -99,8 +114,14 @@ def _tune(arguments: Namespace) -> None:
 
 
 def _run_arms(arguments: Namespace) -> dict[str, str] | None:
-    """Run those arms that are not finished. Returns the failed ones, name to reason; None after a dry run."""
-    study = arguments.study
+    """Run those arms that are not finished. Returns the failed ones, name to reason; None after a dry run.
+
+    Raises:
+        TimeOver: not all of them are finished in the time that is given.
+    """
+    begun, study = time.monotonic(), arguments.study
+    if arguments.slurm and arguments.minutes < inf:
+        raise BadInput(f"--minutes: SLURM stops arms in time by itself, by time_limit in {arguments.slurm}")
     arms = _arms(study)
     settings = cluster.read(arguments.slurm) if arguments.slurm else None
     if arguments.dry_run:
@@ -131,8 +152,10 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
         print(f"{jobs} at once", flush=True)
         waiting = [arm for arm in arms if arm.name not in finished]
         operations = {arm.name: estimate.operations_of(arm) for arm in waiting}
+        seconds = 60 * arguments.minutes
+        ends = begun + seconds - min(TO_STOP * seconds, processes.SECONDS_TO_STOP)
         with folders.in_use(study):
-            return local.run(study, waiting, revision, jobs, Display(study, waiting, operations).show)
+            return local.run(study, waiting, revision, jobs, Display(study, waiting, operations).show, ends)
 
 
 def _warn_of_changes(arms: list[plan.Arm]) -> None:
@@ -153,10 +176,32 @@ def _arms(study: Path) -> list[plan.Arm]:
     return plan.read(study, text)
 
 
+def _pack(arguments: Namespace) -> None:
+    from lab.study import pack
+
+    study, arms = arguments.study, _arms(arguments.study)
+    with folders.in_use(study):
+        print(pack.write(study, arms, _revision_of(study, arms), arguments.out))
+
+
+def _unpack(arguments: Namespace) -> None:
+    from lab.study import unpack
+
+    study, arms = arguments.study, _arms(arguments.study)
+    pack = unpack.read(arguments.file, study, arms)
+    with folders.in_use(study):
+        print(unpack.take_over(pack, study, arms))
+
+
+def _revision_of(study: Path, arms: list[plan.Arm]) -> str:
+    """The revision that a study ran at."""
+    return folders.revision_of(folders.of(study)) or experiments.newest(_revisions(arms) or ["HEAD"])
+
+
 def _status(arguments: Namespace) -> None:
     arms = _arms(arguments.study)
     folder = folders.of(arguments.study)
-    revision = folders.revision_of(folder) or experiments.newest(_revisions(arms) or ["HEAD"])
+    revision = _revision_of(arguments.study, arms)
     finished = {*experiments.finished(arms, revision), *_kept_names(arguments.study, arms, revision)}
     states = survey(arms, finished, folder, slurm.jobs_of(folder, revision))
     width = max(len(arm.name) for arm in arms)
@@ -292,6 +337,13 @@ def _points(text: str) -> float:
         if 0 <= (number := float(text)) <= 100:
             return number
     raise ArgumentTypeError(f"{text}: must be a number of points, 0 to 100")
+
+
+def _minutes(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < inf:
+            return number
+    raise ArgumentTypeError(f"{text}: must be a number of minutes, more than 0")
 
 
 def _count(text: str) -> int:

@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab import params
+from lab import choices, params
 from lab.cycles import pairs
 from lab.errors import BadInput
 from lab.process import check, extent

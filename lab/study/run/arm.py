@@ -130,7 +130,7 @@ def clone(repository: Path, revision: str, folder: Path) -> bool:
         git("checkout", "--quiet", "--detach", revision, folder=folder)
     # Each time, as a remote may have been added or repaired.
     found = Config(repository / ".dvc").load_config_to_level()
-    cache = {"dir": found["cache"].get("dir", str(repository / ".dvc/cache"))}
+    cache = {"dir": str(cache_of(repository))}
     with Config(folder / ".dvc").edit("local") as settings:
         # Links: otherwise each arm would copy the data set.
         settings["cache"] = cache | {"type": ["reflink", "symlink", "copy"]}
@@ -138,6 +138,12 @@ def clone(repository: Path, revision: str, folder: Path) -> bool:
     _mark_of(folder).parent.mkdir(exist_ok=True)
     _mark_of(folder).touch()
     return "remote" in found["core"]
+
+
+def cache_of(repository: Path) -> Path:
+    """The folder of a repository's cache."""
+    found = Config(repository / ".dvc").load_config_to_level()
+    return Path(found["cache"].get("dir", repository / ".dvc/cache"))
 
 
 def _mark_of(folder: Path) -> Path:

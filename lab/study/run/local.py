@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from lab.study.run import folders, processes
 from lab.study.run.states import Snapshot
 
 SECONDS_BETWEEN_POLLS = 0.5
+
+
+class TimeOver(Exception):
+    """The time that a run was given is over; the running arms have saved checkpoints."""
 
 
 class _Running(NamedTuple):
@@ -46,19 +51,21 @@ def environment_of(slot: int, jobs: int) -> dict[str, str]:
 
 
 def run(
-    study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Callable[[Snapshot], None]
+    study: Path, arms: list[plan.Arm], revision: str, jobs: int, show: Callable[[Snapshot], None], ends: float = inf
 ) -> dict[str, str]:
     """Run arms, ``jobs`` at once. Where one fails the others go on.
 
     Args:
         arms: those that are not finished.
         show: called again and again with the state of the study.
+        ends: when to stop, by ``time.monotonic``.
 
     Returns:
         The failed arms: name → why.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the running arms have saved checkpoints.
+        TimeOver: so have they at the end of the time.
     """
     interruption = Interruption().listen()
     folders.keep_revision(folders.of(study), revision)
@@ -66,11 +73,11 @@ def run(
     first = list({arm.prefix: arm for arm in reversed(arms)}.values())
     if arms:
         print(f"preparing what arms share: data and first labelled sets, {len(first)} in all", flush=True)
-    reasons = _run_all(study, first, revision, 1, lambda state: None, interruption, "--prefix").failed
+    reasons = _run_all(study, first, revision, 1, lambda state: None, interruption, ends, "--prefix").failed
     reasons = {arm.prefix: reasons[arm.name] for arm in first if arm.name in reasons}
     failed = {arm.name: reasons[arm.prefix] for arm in arms if arm.prefix in reasons}
     rest = [arm for arm in arms if arm.name not in failed]
-    return failed | _run_all(study, rest, revision, jobs, show, interruption).failed
+    return failed | _run_all(study, rest, revision, jobs, show, interruption, ends).failed
 
 
 def _run_all(
@@ -80,6 +87,7 @@ def _run_all(
     jobs: int,
     show: Callable[[Snapshot], None],
     interruption: Interruption,
+    ends: float,
     *options: str,
 ) -> Snapshot:
     folder = folders.of(study)
@@ -88,6 +96,8 @@ def _run_all(
     try:
         while waiting or running:
             interruption.check("finished arms are kept, running ones saved checkpoints; run the study again to resume")
+            if time.monotonic() >= ends:
+                raise TimeOver
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
                 if item.process.returncode == 0:
