@@ -130,7 +130,7 @@ def query_of(images: int, first: int, k: int) -> Query:
     weight, bias = centres / np.float32(FEATURES**0.5), np.zeros(CLASSES, np.float32)
 
     def run(asked: NDArray[np.int64], outputs: Collection[Output]) -> Predictions:
-        logits = points[asked] @ weight.T
+        logits = (points[asked] @ weight.T).astype(np.float32)
         embeddings = points[asked] if "embeddings" in outputs else None
         return Predictions(logits, logits.max(axis=1), embeddings)
 

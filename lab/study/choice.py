@@ -105,7 +105,7 @@ def account(arms: list[Arm], searched: Searched | None) -> pd.DataFrame:
         own = blocks[arm.params["optim"]]
         parts = [{key: part[key] for key in part if key not in UNTIL} for part in own.get("phases", {"": own}).values()]
         found = [name for part in parts for name, block in chosen.items() if part == block]
-        row = {"searched": "no" if not found else "yes" if len(found) == len(parts) else "in part"}
+        row: dict[str, object] = {"searched": "no" if not found else "yes" if len(found) == len(parts) else "in part"}
         held_out = arm.params["validation"]
         if searched and found:
             file, count = searched.file, len(set(found))

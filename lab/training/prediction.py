@@ -1,7 +1,7 @@
 """Run a trained network over images, in batches that stream from disk."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -58,7 +58,9 @@ def predict(
     # All outputs in one piece from the start: kept one by one between the temporaries of each batch, they
     # would keep the memory of those from being used again.
     whole: dict[str, Tensor] = {}
-    with _inputs_of(network.fc) if "embeddings" in outputs else nullcontext([]) as embeddings:
+    asked: AbstractContextManager[list[Tensor]]
+    asked = _inputs_of(network.fc) if "embeddings" in outputs else nullcontext([])
+    with asked as embeddings:
         for start in range(0, len(indices), BATCH_SIZE):
             batch = indices[start : start + BATCH_SIZE]
             logits, features = network(normalise(torch.from_numpy(images[batch]).to(device)))

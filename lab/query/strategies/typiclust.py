@@ -56,7 +56,7 @@ def choose(query: Query) -> Batch:
     return Batch(positions, typicality[positions])
 
 
-def _typicality(members: NDArray[np.float32]) -> NDArray[np.float32]:
+def _typicality(members: NDArray[np.float32]) -> NDArray[np.floating]:
     """Of each member of a cluster, (s,). members: float32 (s, features)."""
     neighbours = min(NEIGHBOURS, len(members) - 1)
     if neighbours == 0:
