@@ -124,13 +124,13 @@ def query_of(images: int, first: int, k: int) -> Query:
     labels, pool = draw.integers(CLASSES, size=first + images), np.arange(first + images)
     # Within a class few directions matter, as in embeddings of a trained network.
     directions = draw.standard_normal((DIRECTIONS, FEATURES), dtype=np.float32)
-    points = draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ directions / 2
+    points = draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ (directions / np.float32(2))
     points += centres[labels]
     np.maximum(points, 0, out=points)
     weight, bias = centres / np.float32(FEATURES**0.5), np.zeros(CLASSES, np.float32)
 
     def run(asked: NDArray[np.int64], outputs: Collection[Output]) -> Predictions:
-        logits = (points[asked] @ weight.T).astype(np.float32)
+        logits = points[asked] @ weight.T
         embeddings = points[asked] if "embeddings" in outputs else None
         return Predictions(logits, logits.max(axis=1), embeddings)
 

@@ -54,7 +54,7 @@ def ceiling_lines(ceilings: pd.DataFrame) -> list[str]:
 
 def saved_cells(tidy: pd.DataFrame, beside: dict[str, str], what: str, title: str) -> pd.DataFrame:
     """What each group saves, as text: a row a group, a column a budget, all under one title."""
-    cells = {}
+    cells: dict[tuple[str, str], dict[str, str]] = {}
     for group, other in beside.items():
         for _, row in saved.saved(tidy, group, other, what).iterrows():
             cells.setdefault((title, f"{row['labels']:,.0f}"), {})[group] = saved_cell(row)
