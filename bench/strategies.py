@@ -53,7 +53,7 @@ def main() -> None:
         f"What a query of {QUERY:,} among {IMAGES:,} images costs",
         pd.DataFrame(rows),
         [
-            f"{machine.heading(torch.device('cpu'))}; load of the machine before: {machine.load()}.",
+            f"{machine.heading(torch.device('cpu'))}; load of the machine at the end: {machine.load()}.",
             f"{FEATURES} features, {CLASSES} classes, {LABELLED:,} labelled; made-up embeddings, so no network is run. "
             "Seconds of the clock, with those of all threads in brackets; once each.",
             "n ÷ 4, k ÷ 4: seconds with a quarter of the images, and with a quarter of the query.",
