@@ -124,7 +124,7 @@ def query_of(images: int, first: int, k: int) -> Query:
     labels, pool = draw.integers(CLASSES, size=first + images), np.arange(first + images)
     # Within a class few directions matter, as in embeddings of a trained network.
     directions = draw.standard_normal((DIRECTIONS, FEATURES), dtype=np.float32)
-    points = draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ directions / 2
+    points = (draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ directions / 2).astype(np.float32)
     points += centres[labels]
     np.maximum(points, 0, out=points)
     weight, bias = centres / np.float32(FEATURES**0.5), np.zeros(CLASSES, np.float32)

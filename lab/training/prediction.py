@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -58,7 +58,10 @@ def predict(
     # All outputs in one piece from the start: kept one by one between the temporaries of each batch, they
     # would keep the memory of those from being used again.
     whole: dict[str, Tensor] = {}
-    with _inputs_of(network.fc) if "embeddings" in outputs else nullcontext([]) as embeddings:
+    watched: AbstractContextManager[list[Tensor]] = (
+        _inputs_of(network.fc) if "embeddings" in outputs else nullcontext([])
+    )
+    with watched as embeddings:
         for start in range(0, len(indices), BATCH_SIZE):
             batch = indices[start : start + BATCH_SIZE]
             logits, features = network(normalise(torch.from_numpy(images[batch]).to(device)))
