@@ -53,7 +53,7 @@ def main() -> None:
         f"What a query of {QUERY:,} among {IMAGES:,} images costs",
         pd.DataFrame(rows),
         [
-            f"{machine.heading(torch.device('cpu'))}; load of the machine before: {machine.load()}.",
+            f"{machine.heading(torch.device('cpu'))}; load of the machine at the end: {machine.load()}.",
             f"{FEATURES} features, {CLASSES} classes, {LABELLED:,} labelled; made-up embeddings, so no network is run. "
             "Seconds of the clock, with those of all threads in brackets; once each.",
             "n ÷ 4, k ÷ 4: seconds with a quarter of the images, and with a quarter of the query.",
@@ -124,7 +124,7 @@ def query_of(images: int, first: int, k: int) -> Query:
     labels, pool = draw.integers(CLASSES, size=first + images), np.arange(first + images)
     # Within a class few directions matter, as in embeddings of a trained network.
     directions = draw.standard_normal((DIRECTIONS, FEATURES), dtype=np.float32)
-    points = draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ (directions / np.float32(2))
+    points = (draw.standard_normal((len(pool), DIRECTIONS), dtype=np.float32) @ directions / 2).astype(np.float32)
     points += centres[labels]
     np.maximum(points, 0, out=points)
     weight, bias = centres / np.float32(FEATURES**0.5), np.zeros(CLASSES, np.float32)

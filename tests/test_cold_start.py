@@ -67,9 +67,10 @@ def test_classes_are_balanced_as_far_as_they_go() -> None:
 
 
 def test_typiclust_labels_the_middle_of_each_cluster_the_largest_first() -> None:
-    grey = np.array([100, 10, 11, 12, 13, 14, 101, 102, 250], dtype=np.uint8)
-    images = np.zeros((9, 16, 16, 3), dtype=np.uint8) + grey[:, None, None, None]
-    assert chosen_by("typiclust", images, 3) == [3, 6, 8]
+    middles = np.repeat([200, 20, 110], [60, 140, 100])
+    grey = np.uint8(middles + np.resize([-9, -6, -3, 0, 3, 6, 9, 0, 0, 0], 300))
+    images = np.zeros((300, 16, 16, 3), dtype=np.uint8) + grey[:, None, None, None]
+    assert grey[chosen_by("typiclust", images, 3)].tolist() == [20, 110, 200]
 
 
 def test_pixels_are_averaged() -> None:

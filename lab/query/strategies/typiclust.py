@@ -69,4 +69,4 @@ def _typicality(members: NDArray[np.float32]) -> NDArray[np.floating]:
         squared[part - start, part] = np.inf  # no image is its own neighbour
         nearest = np.partition(squared, neighbours - 1, axis=1)[:, :neighbours]
         found[part] = np.sqrt(nearest.clip(min=0)).mean(axis=1)
-    return 1 / np.maximum(found, SAME)
+    return (1 / np.maximum(found, SAME)).astype(np.float32)
