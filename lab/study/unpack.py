@@ -72,7 +72,8 @@ def read(file: Path, study: Path, arms: list[Arm]) -> Pack:
         git("cat-file", "-e", f"{about.revision}^{{commit}}")
     except BadInput:
         raise BadInput(f"{file}: was run at {about.revision}, a commit that this clone lacks: fetch it first") from None
-    if others := [arm.name for arm in arms if not experiments.is_same(arm, about.revision, "HEAD")]:
+    head = git("rev-parse", "HEAD")
+    if others := [arm.name for arm in arms if not experiments.is_same(arm, about.revision, head)]:
         raise BadInput(
             f"{file}: was run at {about.revision[:9]}, and what {others[0]} depends on is another here. To go on: "
             f"git checkout {about.revision[:9]}"
