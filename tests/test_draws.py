@@ -45,9 +45,9 @@ def draws(number: int, seed: int, patch: pytest.MonkeyPatch) -> dict[str, bytes]
         drawn[name] = torch.cat([images for images, _ in found]).numpy().tobytes()
         return iter(found)
 
-    def predicted(self: Learner, images: np.ndarray, indices: np.ndarray, on_batch: object):
+    def predicted(self: Learner, images: np.ndarray, indices: np.ndarray, *others: object):
         drawn["pool subset"] = indices.tobytes()  # after the test images
-        return predict(self, images, indices, on_batch)
+        return predict(self, images, indices, *others)
 
     pool = labelled.cold_start(np.arange(6 if number else 11))
     if number:

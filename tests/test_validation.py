@@ -1,6 +1,5 @@
 """Training images that are held out: what is judged on them, and that nothing else touches them or the test set."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +54,8 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, Predict
     """The images of each call of a network, and what it says of them."""
     calls, predict = [], Learner.predict
 
-    def watched(self: Learner, images: np.ndarray, indices: np.ndarray, on_batch: Callable) -> Predictions:
-        predictions = predict(self, images, indices, on_batch)
+    def watched(self: Learner, images: np.ndarray, indices: np.ndarray, *others: object) -> Predictions:
+        predictions = predict(self, images, indices, *others)
         calls.append((images[indices], predictions))
         return predictions
 

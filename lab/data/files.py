@@ -57,7 +57,9 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def parts_of(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Slices of an array along its first axis, of some megabytes each."""
+    """Slices of an array along its first axis, of some megabytes each; of a single number that alone."""
+    if not array.shape:
+        array = array.reshape(1)
     step = max(1, PART // (array.dtype.itemsize * math.prod(array.shape[1:])))
     for start in range(0, len(array), step):
         yield array[start : start + step]
