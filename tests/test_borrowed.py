@@ -260,6 +260,7 @@ def test_minutes_that_are_over_stop_the_arms_at_work(tmp_path: Path, monkeypatch
                 "dataset": "d",
                 "validation": 0,
                 "cold_start_seed": 0,
+                "cold_start_strategy": "random",
                 "protocols": {"p": {"cold_start": 1}},
             },
         )

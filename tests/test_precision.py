@@ -132,10 +132,10 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_training_in_bfloat16_learns_and_repeats() -> None:
-    network, _, epochs = fit(precision=torch.bfloat16, epochs=6)
-    assert epochs[-1].loss < epochs[0].loss
+    network, _, epochs = fit(precision=torch.bfloat16, epochs=8, lr=0.01)
+    assert sum(epoch.loss for epoch in epochs[4:]) < sum(epoch.loss for epoch in epochs[:4])
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
-    assert same(network, fit(precision=torch.bfloat16, epochs=6)[0])
+    assert same(network, fit(precision=torch.bfloat16, epochs=8, lr=0.01)[0])
 
 
 class Small(nn.Module):
