@@ -9,6 +9,7 @@ from lab import choices
 from lab.data import carried, history, labelled, prepared, sizes, validation
 from lab.errors import Diverged
 from lab.host import Host
+from lab.measures import by_class
 from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
 from lab.model.resnet import count_flops, count_parameters
 from lab.query import replayed
@@ -52,7 +53,8 @@ def main(host: Host, number: str) -> None:
     judged = images if settings.validation else prepared.read_split("test")
     held_out = validation.held_out(settings.validation, len(images.labels))
     judges = held_out if settings.validation else np.arange(len(judged.labels))
-    accuracy, ranks = measure(predict(model, judged.images, judges, "testing"), judged.labels[judges])
+    tested = predict(model, judged.images, judges, "testing")
+    accuracy, ranks = measure(tested, judged.labels[judges])
     clock.append(perf_counter())
 
     candidates = unlabelled(len(images.labels), np.concatenate([indices, held_out]))
@@ -96,6 +98,7 @@ def main(host: Host, number: str) -> None:
         "flops": count_flops(model.network, model.normalise.statistics.pixels or images.images.shape[1]),
         "loss_spearman": ranks.spearman,
         "loss_pair_accuracy": ranks.pair_accuracy,
+        **by_class.measures(tested.logits, judged.labels[judges]),
         "acquired_classes": np.bincount(
             images.labels[acquired], minlength=len(model.normalise.statistics.classes)
         ).tolist(),

@@ -116,14 +116,14 @@ def beginning() -> Begun:
 def test_each_labelled_image_is_trained_on_with_its_own_label(untrained: None) -> None:
     batches, train = beginning().batches, prepared.read_split("train")
     border = batches.padding
-    np.testing.assert_array_equal(batches.padded[:, border:-border, border:-border], train.images[FIRST_LABELLED])
+    np.testing.assert_array_equal(batches.images[:, border:-border, border:-border], train.images[FIRST_LABELLED])
     assert batches.labels.tolist() == train.labels[FIRST_LABELLED].tolist()
 
 
 def test_no_test_image_is_trained_on(untrained: None) -> None:
     batches, test = beginning().batches, prepared.read_split("test")
     border = batches.padding
-    trained = {image.numpy().tobytes() for image in batches.padded[:, border:-border, border:-border]}
+    trained = {image.numpy().tobytes() for image in batches.images[:, border:-border, border:-border]}
     assert not trained & {image.tobytes() for image in test.images}
 
 
@@ -327,6 +327,7 @@ def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
     run(0)
     measured = {"cycle", "labels", "accuracy", "training_accuracy", "judged_on", "judged_images"}
     measured |= {"loss_spearman", "loss_pair_accuracy", "acquired_classes"}
+    measured |= {"balanced_accuracy", "macro_f1", "calibration_error", "accuracy_by_class"}
     counted = {"parameters", "module_parameters", "training_images", "flops"}
     machine = {"device", "instructions", "threads", "torch", "cudnn", "python", "precision", "compiled"}
     assert set(results(0)) == measured | counted | machine

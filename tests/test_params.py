@@ -150,7 +150,7 @@ def test_the_comments_name_every_choice(key: str) -> None:
         ("arch", "resnet19", "arch = 'resnet19': choose from resnet18, resnet34, resnet50 (did you mean resnet18?)"),
         ("strategy", "entropy", "strategy = 'entropy': choose from loss_prediction, random, random_without_module"),
         ("protocol", "full", "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo"),
-        ("dataset", "cifar100", "dataset = 'cifar100': choose from cifar10, digits (did you mean cifar10?)"),
+        ("dataset", "cifar100", "dataset = 'cifar100': choose from cifar10, digits, cells (did you mean cifar10?)"),
         ("learning_rate", 0.1, "learning_rate = 0.1: no such key; choose from optim, arch,"),
         ("protocols.paper.training.batch_size", 0, "protocols.paper.training.batch_size = 0: must be 2 or more"),
         ("protocols.paper.training.batch_size", 1, "protocols.paper.training.batch_size = 1: must be 2 or more"),
@@ -465,7 +465,7 @@ RUN = {"dataset": "cifar10", "strategy": "random", "sets": [f"{number:032x}" for
         (
             "random",
             {"dataset": "digit"},
-            "replay.dataset = 'digit': choose from cifar10, digits (did you mean digits?)",
+            "replay.dataset = 'digit': choose from cifar10, digits, cells (did you mean digits?)",
         ),
         ("random", {"strategy": "randm"}, "replay.strategy = 'randm': choose from loss_prediction, random,"),
         ("replay", {"strategy": None}, "replay.strategy = None: choose from loss_prediction, random,"),
