@@ -55,6 +55,14 @@ def test_a_sure_network_that_is_half_right() -> None:
     assert by_class.calibration_error(logits, np.zeros(8, np.int64)) == pytest.approx(0)
 
 
+def test_too_sure_and_too_unsure_do_not_cancel() -> None:
+    sure, unsure = logits_of([0] * 8, 2) * 100, logits_of([0] * 8, 2) * 0.1
+    labels = np.array([0, 1] * 4 + [0] * 8)
+    confidence = softmax(unsure[0].astype(float)).max()
+    expected = (0.5 + 1 - confidence) / 2
+    assert by_class.calibration_error(np.concatenate([sure, unsure]), labels) == pytest.approx(expected)
+
+
 def test_they_are_shown_of_the_last_cycle() -> None:
     measured = {name: 0.25 for name in by_class.NAMES}
     rows = [{"cycle": 0, "labels": 10, "accuracy": 0.5, "parameters": 3, **measured, "accuracy_by_class": [0.5]}]
