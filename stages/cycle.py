@@ -10,6 +10,7 @@ from lab import choices
 from lab.data import carried, details, history, labelled, prepared, sizes, validation
 from lab.errors import Diverged
 from lab.host import Host
+from lab.measures import by_class
 from lab.measures.details import confusion, losses, lowest, short
 from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
 from lab.model.resnet import count_flops, count_parameters
@@ -122,6 +123,7 @@ def main(host: Host, number: str) -> None:
         "flops": count_flops(model.network, model.normalise.statistics.pixels or images.images.shape[1]),
         "loss_spearman": ranks.spearman,
         "loss_pair_accuracy": ranks.pair_accuracy,
+        **by_class.measures(outputs.logits, labels),
         "acquired_classes": np.bincount(images.labels[acquired], minlength=len(classes)).tolist(),
         **fitted.machine,
     }

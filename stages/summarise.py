@@ -8,7 +8,7 @@ from lab import params
 from lab.data import details, history
 from lab.data.files import write_json, write_text
 from lab.host import Host
-from lab.measures import budget
+from lab.measures import budget, by_class
 
 SUMMARY, CURVE = Path("metrics/summary.json"), Path("plots/curve.csv")
 CLASSES, CONFUSION = Path("plots/classes.csv"), Path("plots/confusion.csv")
@@ -40,6 +40,7 @@ def summarise(results: list[dict], target: float) -> tuple[dict, pd.DataFrame]:
     summary = {
         "labels": int(final["labels"]),
         "accuracy": final["accuracy"],
+        **{name: final[name] for name in by_class.NAMES if name in final},
         "area_under_budget_curve": budget.area_under_budget_curve(curve["labels"], curve["accuracy"]),
         "label_efficiency": None if len(curve) == 1 else final["label_efficiency"],
         "target_accuracy": target,

@@ -366,6 +366,7 @@ def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
     run(0)
     measured = {"cycle", "labels", "accuracy", "training_accuracy", "judged_on", "judged_images"}
     measured |= {"loss_spearman", "loss_pair_accuracy", "acquired_classes"}
+    measured |= {"balanced_accuracy", "macro_f1", "calibration_error", "accuracy_by_class"}
     counted = {"parameters", "module_parameters", "training_images", "flops"}
     machine = {"device", "instructions", "threads", "torch", "cudnn", "python", "precision", "compiled"}
     assert set(results(0)) == measured | counted | machine

@@ -180,7 +180,7 @@ def test_the_comparison_is_a_table_and_a_picture(clone: Clone, adamw: str, longe
         ({"strategy": "entropy"}, "strategy = 'entropy': choose from"),
         ({"protocol": "full"}, "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo"),
         ({"optim": "sdg"}, "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd (did you mean sgd?)"),
-        ({"dataset": "my.images"}, "dataset = 'my.images': choose from cifar10, digits"),
+        ({"dataset": "my.images"}, "dataset = 'my.images': choose from cifar10, digits, cells"),
     ],
 )
 def test_a_bad_param_loses_nothing(clone: Clone, adamw: str, change: dict, message: str) -> None:

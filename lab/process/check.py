@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from lab import choices, params
 from lab.cycles import pairs
@@ -205,6 +205,13 @@ class Replay(Block):
     sets: list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]]
 
 
+def _has_a_source(block: object) -> object:
+    """Refuse an unknown source before the keys that another one would have."""
+    if isinstance(block, dict) and block.get("source") not in (names := choices.names(extent.SOURCES)):
+        raise ValueError(not_a_choice("source", block.get("source"), names))
+    return block
+
+
 def _kind_of(block: object) -> str:
     source = block.get("source") if isinstance(block, dict) else None
     return source if source in ("folder", "csv") else "shipped"
@@ -237,6 +244,7 @@ class Params(Block):
         Annotated[
             Annotated[Folder, Tag("folder")] | Annotated[Table, Tag("csv")] | Annotated[Shipped, Tag("shipped")],
             Discriminator(_kind_of),
+            BeforeValidator(_has_a_source),
         ],
     ]
 
@@ -295,9 +303,6 @@ def _choices(found: Params) -> Iterator[str]:
     for key, name in looking.items():
         if hidden.are_seen_by(name) and not found.allow_oracle:
             yield f"{key} = {name!r}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
-    for name, dataset in found.datasets.items():
-        if dataset.source not in choices.names(extent.SOURCES):
-            yield not_a_choice(f"datasets.{name}.source", dataset.source, choices.names(extent.SOURCES))
 
 
 def _names(found: Params) -> Iterator[str]:

@@ -26,7 +26,17 @@ from pathlib import Path
 from lab.process import workspace
 
 KEEP_WARM = "--keep-warm"
-LIBRARIES = ("torch", "torch._dynamo", "scipy.stats", "pandas", "seaborn", "pydantic", "tqdm", "dvc.config")
+LIBRARIES = (
+    "torch",
+    "torch._dynamo",
+    "scipy.stats",
+    "sklearn.metrics",
+    "pandas",
+    "seaborn",
+    "pydantic",
+    "tqdm",
+    "dvc.config",
+)
 SECONDS_IDLE = 30
 SECONDS_TO_STOP = 60
 # Signals for the stage, and what they did when this process started.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lab.data import history
 from lab.errors import BadInput
+from lab.measures import by_class
 from lab.params import PARAMS_FILE, parse
 from lab.process.costs import LOG
 from lab.report.protocol import departures
@@ -20,10 +21,12 @@ from stages.summarise import CURVE
 
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 # What a reader of the table may rely on.
+SINCE = [*by_class.NAMES, "accuracy_by_class"]  # and nan in tables that were written before
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
     "departures",
     *("accuracy", "training_accuracy", "label_efficiency", "loss_spearman", "loss_pair_accuracy"),
+    *SINCE,
     *("training_images", "parameters", "flops", "acquired_classes", *SECONDS, "images_per_second", "peak_memory_mb"),
     *("target_accuracy", "first_set"),
     *("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled", "revision"),
@@ -75,6 +78,7 @@ def read(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, converters={"departures": str})
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not a tidy table ({error})") from error
+    table = table.assign(**{name: float("nan") for name in SINCE if name not in table})
     if missing := set(COLUMNS) - set(table):
         raise BadInput(f"{path}: not a tidy table, without {', '.join(sorted(missing))}")
     return table
@@ -97,7 +101,7 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             **chosen,
             # Of the study: a crossed arm may train under another one.
             seed=arm.seed,
-            training_accuracy=curve.get("training_accuracy", float("nan")),
+            **{name: curve.get(name, float("nan")) for name in ("training_accuracy", *SINCE)},
             departures="; ".join(departures(params)),
             settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],

@@ -72,6 +72,9 @@ def decode(root: Path, files: list[File], side: int, host: Host) -> tuple[Path, 
     folder.mkdir(parents=True, exist_ok=True)
     size, unusable = side * side * 3, {}
     with ExitStack() as stack:
+        # Of large images, which are refused in other words.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         images, marks = (
             os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in ("images.bin", "decoded.bin")
         )
@@ -124,9 +127,7 @@ def load(root: Path, file: File, side: int) -> NDArray[np.uint8]:
     if not content:
         raise Unusable("empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(BytesIO(content))
+        image = Image.open(BytesIO(content))
         width, height = image.size
         if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Unusable(f"{width:,} × {height:,} pixels, more than can be decoded safely; make it smaller")
