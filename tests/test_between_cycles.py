@@ -132,6 +132,7 @@ def test_another_seed_draws_other_noise() -> None:
 def test_shrinking_without_noise_by_hand() -> None:
     model, state = narrow(), narrow().state()
     model.load(state, shrink=0.5)
+    assert {*parameters("network"), *parameters("module")} < state.keys()
     for name, value in model.state().items():
         is_trained = name in parameters("network") + parameters("module")
         assert torch.equal(value, 0.5 * state[name] if is_trained else state[name])
