@@ -132,6 +132,7 @@ def test_another_seed_draws_other_noise() -> None:
 def test_shrinking_without_noise_by_hand() -> None:
     model, state = narrow(), narrow().state()
     model.load(state, shrink=0.5)
+    assert {*parameters("network"), *parameters("module")} < state.keys()
     for name, value in model.state().items():
         is_trained = name in parameters("network") + parameters("module")
         assert torch.equal(value, 0.5 * state[name] if is_trained else state[name])
@@ -236,6 +237,7 @@ def test_a_network_without_module_is_read_without(trainings: list[Training]) -> 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_a_network_is_read_as_it_was_built(tmp_path: Path, precision: torch.dtype) -> None:
     model = narrow(precision=precision)
+    model.load(model.state(), shrink=0.5)  # other weights than those that it is built with
     weights.write(tmp_path / "a.safetensors", model)
     found = weights.read(tmp_path / "a.safetensors")
     assert found.shape == model.shape

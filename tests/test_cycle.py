@@ -20,6 +20,7 @@ from lab.training import device as devices
 from lab.training import learner
 from lab.training.batches import TrainingBatches
 from lab.training.learner import Learner, Shape
+from lab.training.prediction import Predictions
 from lab.training.train import Recipe
 from stages import cycle
 from tests.conftest import (
@@ -159,6 +160,17 @@ def test_numerics_follow_the_params_and_the_device(untrained: None, monkeypatch:
         begun = beginning()
         assert begun.is_compiled == is_able
         assert begun.model.network.conv1.precision == (torch.bfloat16 if is_able else torch.float32)
+
+
+def test_accuracy_and_ranks_by_hand() -> None:
+    logits = np.array([[0, 2, 1], [3, 0, 0], [0, 0, 5], [1, 0, 0]], np.float32)
+    labels = np.array([1, 0, 1, 0])
+    # All but the third are right; the losses of the labels rise from the second to the first, the last and the third.
+    for predicted, ranks in (([2, 1, 4, 3], (1, 1)), ([3, 4, 1, 2], (-1, 0))):
+        accuracy, found = cycle.measure(Predictions(logits, np.array(predicted, np.float32)), labels)
+        assert accuracy == 0.75
+        assert found == pytest.approx(ranks)
+    assert cycle.measure(Predictions(logits, None), labels) == (0.75, (None, None))
 
 
 def test_progress_is_shown_to_its_end(laboratory: Path) -> None:
