@@ -1,6 +1,7 @@
 """A folder with the code that runs stages, and a stage that a test writes."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,8 +44,8 @@ class ToyStage:
     def set(self, constant: str, value: object) -> None:
         """Give a constant of launch.py another value."""
         path = self.folder / "lab/process/launch.py"
-        before, _, after = path.read_text().partition(f"\n{constant} = ")
-        path.write_text(f"{before}\n{constant} = {value!r}\n{after.partition(chr(10))[2]}")
+        given = re.compile(rf"^{constant} = (\([^)]*\)|.*)$", re.MULTILINE)
+        path.write_text(given.sub(f"{constant} = {value!r}", path.read_text(), count=1))
 
     def check(self, line: str) -> None:
         """Have the params checked by this line."""
