@@ -2,6 +2,7 @@
 
 from lab import choices, params
 from lab.data import carried, history, labelled, prepared, validation
+from lab.errors import BadInput
 from lab.host import Host
 from lab.query import hidden
 from lab.query.first import First
@@ -9,6 +10,11 @@ from lab.seeds import Stream, generator_of
 
 
 def main(host: Host) -> None:
+    """Label the first images.
+
+    Raises:
+        BadInput: the pool has fewer.
+    """
     settings = params.load(
         seed="cold_start_seed",
         strategy="cold_start_strategy",
@@ -18,6 +24,9 @@ def main(host: Host) -> None:
     )
     train = prepared.read_split("train")
     pool = validation.pool(settings.validation, len(train.labels))
+    if settings.labels > len(pool):
+        key = f"protocols.{settings.protocol}.cold_start"
+        raise BadInput(f"{key} = {settings.labels}: must be {len(pool)} or less, the images of the pool")
     indices = choices.load("query/cold_starts", settings.strategy).choose(
         First(
             settings.labels,

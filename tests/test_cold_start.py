@@ -7,6 +7,7 @@ import pytest
 
 from lab import choices
 from lab.data import labelled, prepared
+from lab.errors import BadInput
 from lab.host import Host
 from lab.process import check
 from lab.query import hidden
@@ -14,7 +15,7 @@ from lab.query.cold_starts import typiclust
 from lab.query.first import First
 from lab.study import plan
 from stages import cold_start
-from tests.conftest import POOL_SIZE, ROOT
+from tests.conftest import POOL_SIZE, ROOT, read_params, write_params
 from tests.test_cycle import change
 from tests.test_params import SHIPPED, refusal_of
 
@@ -56,6 +57,14 @@ def test_the_stage_labels_what_its_cold_start_chooses(laboratory: Path, name: st
     if name == "cheating_class_balanced":
         train = prepared.read_split("train")
         assert np.bincount(train.labels[pool["index"]]).max() == 1
+
+
+def test_a_first_set_larger_than_the_pool_is_refused(laboratory: Path) -> None:
+    values = read_params()
+    values["protocols"]["demo"]["cold_start"] = POOL_SIZE + 1
+    write_params(values)
+    with pytest.raises(BadInput, match=rf"demo\.cold_start = {POOL_SIZE + 1}: must be {POOL_SIZE} or less"):
+        cold_start.main(Host())
 
 
 def test_classes_are_balanced_as_far_as_they_go() -> None:

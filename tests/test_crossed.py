@@ -135,6 +135,9 @@ def test_a_crossed_arm_trains_on_the_very_sets_of_the_other(study: Clone) -> Non
         for name in ("adam", "adam-chosen_by_sgd", "sgd")
     }
     assert len({str(history) for history in histories.values()}) == 3
+    curves = {name: study("git", "show", f"{_commit(study, name)}:plots/curve.csv").splitlines() for name in histories}
+    assert curves["adam"][1] == curves["adam-chosen_by_sgd"][1], "choosing is zero before the first query"
+    assert curves["adam"][2] != curves["adam-chosen_by_sgd"][2]
 
 
 @pytest.mark.pipeline

@@ -16,8 +16,8 @@ from lab import choices
 from lab.data import carried, details, history, labelled, prepared, sizes
 from lab.errors import BadInput, Diverged, Interrupted
 from lab.model.resnet import count_flops
+from lab.training import checkpoint, learner, of_cycle
 from lab.training import device as devices
-from lab.training import learner
 from lab.training.batches import TrainingBatches
 from lab.training.learner import Learner, Shape
 from lab.training.prediction import Predictions
@@ -125,6 +125,16 @@ def test_each_labelled_image_is_trained_on_with_its_own_label(untrained: None) -
     border = batches.padding
     np.testing.assert_array_equal(batches.images[:, border:-border, border:-border], train.images[FIRST_LABELLED])
     assert batches.labels.tolist() == train.labels[FIRST_LABELLED].tolist()
+
+
+def test_a_checkpoint_belongs_to_one_augmentation(untrained: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, statistics = [], prepared.read_statistics()
+    monkeypatch.setattr(of_cycle, "key_of", lambda *given: keys.append(checkpoint.key_of(*given)) or keys[-1])
+    for flip in (True, False):
+        changed = statistics._replace(augmentation=statistics.augmentation._replace(flip=flip))
+        monkeypatch.setattr(prepared, "read_statistics", lambda changed=changed: changed)
+        beginning()
+    assert keys[0] != keys[1]
 
 
 def test_no_test_image_is_trained_on(untrained: None) -> None:

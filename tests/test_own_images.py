@@ -1,5 +1,6 @@
 """Images of the user's own: a folder or a table becomes a data set, or is refused with file, line and cure."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -65,16 +66,17 @@ def leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(block: dict, host: Host | None = None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
-    """Fetch and prepare as the two stages do: images and labels of each split, and the classes."""
+    """Fetch and prepare as the two stages do: images and labels of each split, the darkest first, and the classes."""
     params_of = {"dataset": "mine", "datasets": {"mine": block}}
     write_params(params_of)
     host = host or Host()
     download.main(host)
     prepare.main(host)
     splits = {name: prepared.read_split(name) for name in ("train", "test")}
+    orders = {name: np.argsort(split.images[:, 0, 0, 0], kind="stable") for name, split in splits.items()}
     return (
-        {name: np.asarray(split.images) for name, split in splits.items()},
-        {name: split.labels for name, split in splits.items()},
+        {name: split.images[orders[name]] for name, split in splits.items()},
+        {name: split.labels[orders[name]] for name, split in splits.items()},
         prepared.read_statistics().classes,
     )
 
@@ -104,6 +106,17 @@ def test_a_folder_and_a_table_become_arrays(leaves: Path, block: dict) -> None:
     levels = [level for split in images.values() for level in split[:, 0, 0, 0].tolist()]
     assert sorted(levels) == [0, 1, 2, 3, 100, 101, 102, 103], "each image once"
     assert extent.of(block) == extent.Extent(6, 2, SIZE)
+
+
+def test_images_lie_in_the_order_of_their_content_and_not_class_after_class(leaves: Path) -> None:
+    read(FOLDER)
+    train = prepared.read_split("train")
+    names = {
+        number: leaves / f"{'oak' if number >= 100 else 'ash'}/{number % 100}.png"
+        for number in (*range(4), *range(100, 104))
+    }
+    hashes = [hashlib.md5(names[level].read_bytes()).hexdigest() for level in train.images[:, 0, 0, 0].tolist()]
+    assert hashes == sorted(hashes)
 
 
 def test_a_folder_and_its_table_have_the_same_test_set(leaves: Path) -> None:
@@ -348,6 +361,7 @@ def test_decoding_that_was_stopped_goes_on(leaves: Path, monkeypatch: pytest.Mon
     assert len(read_again) == 8 - 5
     assert host.bars[-1].done == 8
     stopped = prepared.read_split("train").images
+    stopped = stopped[np.argsort(stopped[:, 0, 0, 0], kind="stable")]
     np.testing.assert_array_equal(stopped, read(FOLDER)[0]["train"])
     for do in host.when_outputs_are_safe:
         do()

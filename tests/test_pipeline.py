@@ -177,7 +177,7 @@ def test_the_comparison_is_a_table_and_a_picture(clone: Clone, adamw: str, longe
     ("change", "message"),
     [
         ({"arch": "resnet19"}, "arch = 'resnet19': choose from resnet18, resnet34, resnet50"),
-        ({"strategy": "entropy"}, "strategy = 'entropy': choose from"),
+        ({"strategy": "entropie"}, "strategy = 'entropie': choose from"),
         ({"protocol": "full"}, "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo"),
         ({"optim": "sdg"}, "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd (did you mean sgd?)"),
         ({"dataset": "my.images"}, "dataset = 'my.images': choose from cifar10, digits, cells"),

@@ -27,8 +27,10 @@ def test_where_a_curve_reaches_an_accuracy(accuracy: float, spent: float, side: 
     assert saved.to_reach(accuracy, X, Y) == (pytest.approx(spent), side)
 
 
-def test_a_curve_that_falls_or_stays_level_counts_where_it_first_reaches() -> None:
-    assert saved.to_reach(0.6, [1, 2, 3, 4], [0.5, 0.7, 0.5, 0.9]) == (pytest.approx(1.5), 0)
+def test_a_curve_that_falls_counts_as_the_rising_one_nearest_to_it() -> None:
+    # 0.7 and 0.5 become 0.6 and 0.6
+    assert saved.to_reach(0.6, [1, 2, 3, 4], [0.5, 0.7, 0.5, 0.9]) == (pytest.approx(2), 0)
+    assert saved.to_reach(0.75, [1, 2, 3, 4], [0.5, 0.7, 0.5, 0.9]) == (pytest.approx(3.5), 0)
     assert saved.to_reach(0.6, [1, 2, 3], [0.5, 0.6, 0.6]) == (2, 0)
 
 
@@ -80,6 +82,20 @@ def test_a_seed_that_is_censored_makes_a_bound_without_an_interval() -> None:
     assert tables.saved_cell(found) == "not known (1 above, 1 below)"
 
 
+def test_at_the_last_budget_of_random_queries_there_is_no_interval() -> None:
+    tidy = study([0, 0, 0], **CURVES)
+    rows = (tidy["group"] == A) & (tidy["labels"] == 3000)
+    tidy.loc[rows, "accuracy"] -= np.array([0.02, 0.04, 0.06])[tidy.loc[rows, "seed"]]
+    found = saved.saved(tidy, A, RANDOM, saved.LABELS).iloc[1]
+    assert (found["mean"], found["low"]) == (pytest.approx(-200), None)
+
+
+def test_runs_of_another_pytorch_are_no_pairs() -> None:
+    tidy = study([0, 0.1, 0.2], **CURVES)
+    tidy.loc[tidy["group"] == A, "torch"] = "2.11.0"
+    assert saved.saved(tidy, A, RANDOM, saved.LABELS).empty
+
+
 def test_two_seeds_show_no_labels_saved() -> None:
     (found, _) = saved.saved(study([0, 0], **CURVES), A, RANDOM, saved.LABELS).iloc
     assert tables.saved_cell(found) == "–"
@@ -103,6 +119,16 @@ def test_each_arm_is_held_against_the_random_arm_of_its_own_network_and_optimize
         "resnet50-adam": "resnet50-adam-random",
         "resnet18-adam-badge": "resnet18-adam-random_without_module",  # which trains no module either
         "resnet18-adam-chosen_by_sgd": RANDOM,
+    }
+
+
+def test_each_cold_start_has_the_random_arm_that_begins_with_it() -> None:
+    names = [f"resnet18-{query}-{first}" for query in ("random", "typiclust") for first in ("random", "typiclust")]
+    tidy = tidy_of({name: [0.5, 0.6] for name in names})
+    tidy["strategy"] = tidy["group"].str.split("-").str[1]
+    assert saved.beside_random(tidy) == {
+        "resnet18-typiclust-random": "resnet18-random-random",
+        "resnet18-typiclust-typiclust": "resnet18-random-typiclust",
     }
 
 

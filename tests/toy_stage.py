@@ -62,8 +62,9 @@ class ToyStage:
         """Start the stage, with these lines if there are any. options: of Popen; env: more variables."""
         if lines:
             self.write(*lines)
-        # Tests that run in the background of a shell ignore SIGINT, and so would what they start.
-        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        # Tests that run in the background of a shell, or under nohup, ignore these, and so would what they start.
+        heeded = (signal.SIGINT, signal.SIGHUP)
+        options.setdefault("preexec_fn", lambda: [signal.signal(number, signal.SIG_DFL) for number in heeded])
         return subprocess.Popen(
             [sys.executable, "-m", "lab.process.launch", "toy", *arguments],
             cwd=self.folder,

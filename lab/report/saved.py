@@ -5,9 +5,11 @@ a and has spent s at some budget,
 
     saved = S(a) − s
 
-where S(a) is where the curve of the other arm, of the same seed and first labelled set, first reaches a: on straight
-lines between its budgets. Positive where the arm needs less. It is censored where that curve never reaches a (more
-than its last budget) or begins above a (less than its first).
+where S(a) is where the curve of the other arm, of the same seed, first labelled set and PyTorch, reaches a: on straight
+lines between its budgets, after the rising curve nearest to it (isotonic regression) took its place. Where a noisy
+curve *first* reaches a is too early. Positive where the arm needs less. It is censored where that curve never reaches a
+(more than its last budget) or begins above a (less than its first). At the last budget of the other arm nothing above
+zero is seen uncensored, so no interval is shown there.
 """
 
 import re
@@ -16,8 +18,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.optimize import isotonic_regression
 
-from lab.report.statistics import estimate
+from lab.report.statistics import estimate, with_versions
 from lab.study.analysis import CROSSED
 
 LABELS, PASSES = "labels", "image_passes"
@@ -26,7 +29,7 @@ FRESH = "fresh"
 
 
 def to_reach(accuracy: float, spent: ArrayLike, curve: ArrayLike) -> tuple[float, int]:
-    """Where a curve first reaches an accuracy.
+    """Where the rising curve nearest to a curve reaches an accuracy.
 
     Args:
         spent, curve: (cycles,), ascending, and the accuracy there.
@@ -35,15 +38,15 @@ def to_reach(accuracy: float, spent: ArrayLike, curve: ArrayLike) -> tuple[float
         what is spent there, and 0; the last of what is spent and 1 where the curve never reaches it; the first and −1
         where it begins above.
     """
-    spent, curve = np.asarray(spent, dtype=float), np.asarray(curve, dtype=float)
-    reached = np.flatnonzero(curve >= accuracy)
+    budgets, rising = np.asarray(spent, dtype=float), isotonic_regression(np.asarray(curve, dtype=float)).x
+    reached = np.flatnonzero(rising >= accuracy)
     if not len(reached):
-        return float(spent[-1]), 1
+        return float(budgets[-1]), 1
     after = reached[0]
     if after == 0:
-        return float(spent[0]), -1 if curve[0] > accuracy else 0
+        return float(budgets[0]), -1 if rising[0] > accuracy else 0
     ends = slice(after - 1, after + 1)
-    return float(np.interp(accuracy, curve[ends], spent[ends])), 0
+    return float(np.interp(accuracy, rising[ends], budgets[ends])), 0
 
 
 def saved(tidy: pd.DataFrame, group: str, other: str, what: str) -> pd.DataFrame:
@@ -56,8 +59,8 @@ def saved(tidy: pd.DataFrame, group: str, other: str, what: str) -> pd.DataFrame
         a row a budget: labels; more, less (seeds that are censored so); and those of an Estimate over the seeds that
         both groups have. Its mean is a bound where seeds are censored to one side, and NaN where they are to both.
     """
-    table = with_passes(tidy)
-    runs = {pair: run.sort_values("labels") for pair, run in table.groupby(["group", "seed", "first_set"])}
+    table = with_versions(with_passes(tidy))
+    runs = {pair: run.sort_values("labels") for pair, run in table.groupby(["group", "seed", "first_set", "versions"])}
     rows = []
     for (name, *pair), run in runs.items():
         reference = runs.get((other, *pair))
@@ -65,13 +68,16 @@ def saved(tidy: pd.DataFrame, group: str, other: str, what: str) -> pd.DataFrame
             continue
         for labels, spent, accuracy in run[["labels", what, "accuracy"]].iloc[1:].itertuples(index=False):
             needed, side = to_reach(accuracy, reference[what], reference["accuracy"])
-            rows.append({"labels": labels, "saved": needed - spent, "more": side > 0, "less": side < 0})
+            is_last = spent >= reference[what].max()
+            rows.append(
+                {"labels": labels, "saved": needed - spent, "more": side > 0, "less": side < 0, "last": is_last}
+            )
     found = []
-    for labels, seeds in pd.DataFrame(rows, columns=["labels", "saved", "more", "less"]).groupby("labels"):
+    for labels, seeds in pd.DataFrame(rows, columns=["labels", "saved", "more", "less", "last"]).groupby("labels"):
         more, less, values = int(seeds["more"].sum()), int(seeds["less"].sum()), seeds["saved"]
         # Without the value of a seed there is no interval.
         known = estimate(values)
-        if more or less:
+        if more or less or seeds["last"].any():
             known = known._replace(
                 mean=np.nan if more and less else known.mean, error=None, low=None, high=None, p=None
             )
@@ -86,10 +92,16 @@ def beside_random(tidy: pd.DataFrame) -> dict[str, str]:
     chosen = {*strategies}
     return _beside(
         tidy,
-        lambda group: [word for word in group.split(CROSSED)[0].split("-") if word not in chosen],
+        lambda group: _without_strategy(group.split(CROSSED)[0].split("-"), strategies[group], chosen),
         lambda group: strategies[group] in RANDOM,
         lambda group, other: module[group] == module[other],
     )
+
+
+def _without_strategy(words: list[str], own: str, all_: set[str]) -> list[str]:
+    """The words of a group's name without its strategy; a cold start of the same name stays."""
+    found = own if own in words else next((word for word in words if word in all_), None)
+    return [word for number, word in enumerate(words) if found is None or number != words.index(found)]
 
 
 def beside_fresh(tidy: pd.DataFrame) -> dict[str, str]:

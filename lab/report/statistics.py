@@ -61,14 +61,14 @@ def runs_of(tidy: pd.DataFrame) -> pd.DataFrame:
     Rows of two groups pair by their seed, first set and versions of PyTorch, cycle by cycle: another version gives
     other numbers.
     """
-    versions = tidy.groupby(["group", "seed"])["torch"].transform(_versions)
-    runs = tidy.assign(versions=versions)
+    runs = with_versions(tidy)
     return runs.pivot(index=["group", "seed", "first_set", "versions"], columns="labels", values="accuracy")
 
 
-def _versions(cycles: pd.Series) -> str:
-    """The version of all cycles, or else each one's."""
-    return " ".join(cycles if cycles.nunique() > 1 else cycles[:1])
+def with_versions(tidy: pd.DataFrame) -> pd.DataFrame:
+    """With ``versions``, those of PyTorch that computed a run: of all its cycles, or else each one's."""
+    of_run = tidy.groupby(["group", "seed"])["torch"]
+    return tidy.assign(versions=of_run.transform(lambda all_: " ".join(all_ if all_.nunique() > 1 else all_[:1])))
 
 
 def area(runs: pd.DataFrame) -> pd.Series:

@@ -91,7 +91,8 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
     start = weights.read_state(carried.path_of(cycle))
 
     arrays: list[np.ndarray] = [*split, statistics.mean, statistics.std, *(tensor.numpy() for tensor in start.values())]
-    key = key_of({"cycle": cycle, **vars(settings)}, machine, arrays)
+    seen = {"pixels": statistics.pixels, "augmentation": statistics.augmentation}
+    key = key_of({"cycle": cycle, **vars(settings), **seen}, machine, arrays)
     checkpoint = Checkpoint(host.scratch / f"cycle-{cycle}-{key[:16]}.pt", key, host)
     host.when_safe(checkpoint.remove)
 

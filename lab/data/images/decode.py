@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -67,7 +68,8 @@ def decode(root: Path, files: list[File], side: int, host: Host) -> tuple[Path, 
         BadInput: a file has another content than when the table was made.
         Interrupted: a signal asked to stop; what is decoded is kept.
     """
-    key = hashlib.sha256(repr((side, files)).encode()).hexdigest()[:16]
+    made_by = PIL.__version__, Path(__file__).read_bytes()
+    key = hashlib.sha256(repr((side, files, made_by)).encode()).hexdigest()[:16]
     folder = host.scratch / f"images-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     size, unusable = side * side * 3, {}

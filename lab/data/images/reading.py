@@ -52,6 +52,8 @@ def read(raw: Path, host: Host, root: Path, image_size: int, faults: str) -> Dat
     splits = []
     for split in ("train", "test"):
         rows = [row for row in left if files[row].split == split and files[row].label in number]
+        # Class after class, as they are listed, equal scores would all go to the first one.
+        rows.sort(key=lambda row: files[row].md5)
         images = Stored(stored, side, np.array(rows, dtype=np.int64))
         # It gives slices as an array does, which is all that is asked of it here.
         splits.append(Split(cast(np.ndarray, images), np.array([number[files[row].label] for row in rows], np.int64)))
