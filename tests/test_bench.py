@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_cifar
+@pytest.mark.soak
 @pytest.mark.parametrize("task", ["training on 1,000", "scoring 50,000"])
 def test_two_sides_take_turns(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
@@ -39,6 +40,7 @@ def test_two_sides_take_turns(task: str, folder: Path, monkeypatch: pytest.Monke
 
 
 @needs_cifar
+@pytest.mark.soak
 def test_both_loops_learn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     result = parity.accuracies(0, width=4, epochs=2, precision=torch.float32, is_compiled=False)
