@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lab.data.files import replaced, write_text
+from lab.query.hidden import CHEATING
 from lab.report import anchors, claims, decomposition, figures, saved, style
 from lab.report.analysis import answers
 from lab.report.ceiling import split
@@ -131,6 +132,7 @@ def page(
         passes=_html(passes_table(tidy)) if saved.beside_fresh(tidy) else "",
         account=account,
         accounts=_html(account_table(account)) if account is not None else "",
+        cheating=cheating_arms(tidy),
         collapsed=collapsed_lines(tidy),
         summary=_html(summary_table(tidy)),
         costs=_html(cost_table(tidy)),
@@ -249,6 +251,12 @@ def crossed_tables(tidy: pd.DataFrame, one: str, two: str, overlaps: pd.DataFram
         "matrix": _html(matrix),
         "overlap": "" if shared is None else _html(shared),
     }
+
+
+def cheating_arms(tidy: pd.DataFrame) -> list[str]:
+    """The arms whose strategy or cold start looks at hidden labels."""
+    is_cheating = (tidy["settings"] + tidy["departures"]).str.contains(CHEATING)
+    return [words(group) for group in tidy.loc[is_cheating, "group"].unique()]
 
 
 def collapsed_lines(tidy: pd.DataFrame) -> list[str]:
