@@ -108,6 +108,14 @@ def test_a_folder_and_a_table_become_arrays(leaves: Path, block: dict) -> None:
     assert extent.of(block) == extent.Extent(6, 2, SIZE)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.6])
+def test_the_extent_is_what_is_prepared(leaves: Path, share: float) -> None:
+    (leaves / "oak/0.png").unlink()
+    block = FOLDER | {"test": {"share": share, "seed": 0}}
+    images = read(block)[0]
+    assert extent.of(block)[:2] == (len(images["train"]), len(images["test"]))
+
+
 def test_images_lie_in_the_order_of_their_content_and_not_class_after_class(leaves: Path) -> None:
     read(FOLDER)
     train = prepared.read_split("train")
@@ -430,5 +438,5 @@ def test_a_budget_above_the_images_is_refused(leaves: Path) -> None:
 def test_paths_begin_in_the_project_also_in_a_folder_of_a_run(leaves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (leaves.parent / ".dvc/tmp/exps/x").mkdir(parents=True)
     monkeypatch.chdir(leaves.parent / ".dvc/tmp/exps/x")
-    assert folder.count(**{key: value for key, value in FOLDER.items() if key != "source"}) == 8
-    assert csv.count(**{key: value for key, value in TABLE.items() if key != "source"}) == 8
+    assert folder.count(**{key: value for key, value in FOLDER.items() if key != "source"}) == (6, 2)
+    assert csv.count(**{key: value for key, value in TABLE.items() if key != "source"}) == (6, 2)

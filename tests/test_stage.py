@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from lab.data.sets import cifar10
 from lab.errors import BadInput, Interrupted
 from lab.host import Host
 from lab.process import check, costs, ending, stage, variables
 from stages import download
+from tests.conftest import ROOT
 
 CURVE = Path("plots/curve.csv")
 HISTORY = [{"cycle": 0, "labels": 10, "accuracy": 0.5}]
@@ -178,6 +180,7 @@ def test_a_cycle_does_not_show_the_results_of_an_earlier_run(run: Callable) -> N
     stage.SUMMARY.write_text('{"accuracy": 0.9}')
     CURVE.write_text("cycle,labels,accuracy\n0,10,0.5\n1,20,0.9\n")
     stage.SHEET.write_bytes(b"")
+    Path("plots/mine.csv").write_text("a\n1\n")
     shown = []
 
     def main(host: Host, number: str) -> None:
@@ -188,6 +191,7 @@ def test_a_cycle_does_not_show_the_results_of_an_earlier_run(run: Callable) -> N
     run(main, "cycle", "0")
     assert shown == ['{"accuracy": 0.9}', "{}\n", "cycle,labels,accuracy\n"]
     assert not stage.SHEET.exists()
+    assert Path("plots/mine.csv").read_text() == "a\n1\n", "what the run did not make is left alone"
 
 
 def test_what_shows_nothing_is_not_touched(run: Callable) -> None:
@@ -261,3 +265,9 @@ def test_divergence_is_told_with_the_cycle(run: Callable, capsys: pytest.Capture
 
     assert run(main, "cycle", "3") == 1
     assert "epoch 1 of cycle 3, with optim = 'sgd' and optimizers.sgd.lr = 9.0" in capsys.readouterr().err
+
+
+def test_the_tables_of_an_earlier_run_are_those_that_a_run_makes() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    made = [Path(name) for plot in stages["summarise"]["plots"] for name in plot]
+    assert sorted(stage.TABLES) == sorted(made)

@@ -3,8 +3,6 @@
 from typing import NamedTuple
 
 from lab import choices
-from lab.data.images.lines import lines_of
-from lab.data.location import located
 from lab.errors import BadInput
 
 SOURCES = "data/sets"
@@ -25,16 +23,7 @@ def of(block: dict) -> Extent:
     if not hasattr(source, "count"):
         return Extent(source.TRAINING_IMAGES, source.TEST_IMAGES, source.PIXELS)
     try:
-        count = source.count(**settings)
-        test = _tested(settings, count) if count is not None else None
+        training, test = source.count(**settings) or (None, None)
     except BadInput:  # the stage that fetches them says so
-        count = test = None
-    return Extent(None if count is None or test is None else count - test, test, settings["image_size"])
-
-
-def _tested(settings: dict, count: int) -> int:
-    test, path = settings["test"], located(settings["path"])
-    if "share" in test:
-        return round(test["share"] * count)
-    root = path if path.is_dir() else path.parent
-    return sum(bool(line.strip()) for line in lines_of(root / test["file"]))
+        training = test = None
+    return Extent(training, test, settings["image_size"])

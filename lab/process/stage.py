@@ -15,7 +15,8 @@ from lab.process.progress import Progress
 
 # The check of optimizers loads PyTorch, which the other stages do without.
 CHECK_OPTIMIZERS = ("check", "cycle", "network")
-SUMMARY, PLOTS, SHEET = Path("metrics/summary.json"), Path("plots"), Path("plots/contact_sheet.png")
+SUMMARY, SHEET = Path("metrics/summary.json"), Path("plots/contact_sheet.png")
+TABLES = [Path(f"plots/{name}.csv") for name in ("curve", "classes", "confusion", "training", "losses")]
 
 
 class StageHost(Host):
@@ -97,7 +98,7 @@ def _work(stage: str, *arguments: str) -> None:
 def _forget_an_earlier_run() -> None:
     """Empty the metrics and the plots of an earlier run, which editors would show as this one's."""
     SHEET.unlink(missing_ok=True)
-    for path in (SUMMARY, *PLOTS.glob("*.csv")):
+    for path in (SUMMARY, *TABLES):
         if path.exists():
             text = path.read_text()
             empty = "{}\n" if path == SUMMARY else text.partition("\n")[0] + "\n"

@@ -35,7 +35,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read(path: Path, device: str = "cpu") -> Learner:
-    """The trained network of a file that ``write`` wrote, on a device; ``predict`` it, or train it further."""
+    """The trained network of a file that ``write`` wrote, on a device, to ``predict`` with."""
     with safe_open(path, framework="pt") as file:
         shape = json.loads(file.metadata()["learner"])["shape"]
     mean, std = (np.asarray(shape.pop(name), dtype=np.float32) for name in ("mean", "std"))

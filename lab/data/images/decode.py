@@ -34,7 +34,7 @@ class Unusable(Exception):
 class Stored:
     """Some rows of the images on disk, which are read slice by slice and never held as a whole.
 
-    file: uint8 images of side × side pixels, one after the other. rows: int64 (n,), ascending.
+    file: uint8 images of side × side pixels, one after the other. rows: int64 (n,), in any order.
     """
 
     file: Path

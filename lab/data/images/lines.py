@@ -21,5 +21,5 @@ def lines_of(path: Path) -> list[str]:
         number = content[: error.start].count(b"\n") + 1
         raise BadInput(
             f"{path}, line {number}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8, "
-            f"as with iconv -f latin1 -t utf-8"
+            "as with iconv -f latin1 -t utf-8"
         ) from error

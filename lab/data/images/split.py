@@ -1,5 +1,6 @@
 """A fixed test set among listed images: named by a file, or drawn as a share of each class."""
 
+from collections import defaultdict
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def split(root: Path, labelled: list[tuple[str, str]], test: dict) -> list[tuple
     return [(path, label, "test" if path in held else "train") for path, label in labelled]
 
 
+def counts(files: list[tuple[str, str, str]]) -> tuple[int, int]:
+    """How many training and test images there are. files: of ``split``."""
+    test = sum(part == "test" for _, _, part in files)
+    return len(files) - test, test
+
+
 def _named(file: Path, paths: list[str]) -> set[str]:
     known, held = set(paths), set()
     for number, line in enumerate(lines_of(file), start=1):
@@ -37,9 +44,12 @@ def _named(file: Path, paths: list[str]) -> set[str]:
 
 def _drawn(labelled: list[tuple[str, str]], share: float, seed: int) -> set[str]:
     """The share of each class, rounded, but at least one image. Files of another class do not change the draw."""
+    of_class = defaultdict(list)
+    for path, label in labelled:
+        of_class[label].append(path)
     held: set[str] = set()
-    for label in sorted({label for _, label in labelled}):
-        paths = sorted(path for path, other in labelled if other == label)
+    for label, paths in of_class.items():
+        paths.sort()
         draw = np.random.default_rng([seed, *label.encode()])
         held.update(np.array(paths)[draw.permutation(len(paths))[: max(1, round(share * len(paths)))]].tolist())
     return held

@@ -10,7 +10,7 @@ from typing import Any
 from lab.data.dataset import Dataset
 from lab.data.images import reading, table
 from lab.data.images.lines import lines_of
-from lab.data.images.split import split
+from lab.data.images.split import counts, split
 from lab.data.location import located
 from lab.errors import BadInput
 from lab.host import Host
@@ -38,9 +38,10 @@ def read(raw: Path, host: Host, *, path: str, image_size: int, faults: str, **_:
     return reading.read(raw, host, located(path).parent, image_size, faults)
 
 
-def count(*, path: str, classes: list[str], **columns: Any) -> int | None:
-    """How many images there are, usable or not; None where the table is not here."""
-    return len(listed(located(path), classes, **columns)) if located(path).is_file() else None
+def count(*, path: str, test: dict, classes: list[str], **columns: Any) -> tuple[int, int] | None:
+    """How many training and test images there are, usable or not; None where the table is not here."""
+    file = located(path)
+    return counts(split(file.parent, listed(file, classes, **columns), test)) if file.is_file() else None
 
 
 def listed(

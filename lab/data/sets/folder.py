@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab.data.dataset import Dataset
 from lab.data.images import reading, table
-from lab.data.images.split import split
+from lab.data.images.split import counts, split
 from lab.data.location import located
 from lab.errors import BadInput, reason
 from lab.host import Host
@@ -35,9 +35,10 @@ def read(raw: Path, host: Host, *, path: str, image_size: int, faults: str, **_:
     return reading.read(raw, host, located(path), image_size, faults)
 
 
-def count(*, path: str, **_: object) -> int | None:
-    """How many images there are, usable or not; None where the folder is not here."""
-    return len(listed(located(path))[0]) if located(path).is_dir() else None
+def count(*, path: str, test: dict, **_: object) -> tuple[int, int] | None:
+    """How many training and test images there are, usable or not; None where the folder is not here."""
+    root = located(path)
+    return counts(split(root, listed(root)[0], test)) if root.is_dir() else None
 
 
 def listed(root: Path) -> tuple[list[tuple[str, str]], list[str]]:
