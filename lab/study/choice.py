@@ -9,11 +9,9 @@ from dvc.utils.serialize import modify_yaml
 
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
+from lab.process.check import UNTIL
 from lab.study.arms import Arm
 from lab.study.search import CHOSEN, SETTINGS, SearchFile
-
-# What a phase has beside its optimizer.
-UNTIL = ("until_labels", "until_share")
 
 
 def trials(arms: list[Arm], tidy: pd.DataFrame) -> pd.DataFrame:
