@@ -26,7 +26,7 @@ def test_two_cycles_of_every_strategy(clone: Clone, strategy: str) -> None:
     small = {"width": 4, "training.epochs": 1, "loss_prediction.detach_at": 1, "query.pool_subset": 500}
     chosen = ["protocol=cpu", "schedule=constant", "allow_oracle=true", f"strategy={strategy}", cycles.setting(2)]
     settings = [*(f"protocols.cpu.{key}={value}" for key, value in small.items()), *chosen]
-    clone("dvc", "exp", "run", *(part for setting in settings for part in ("-S", setting)))
+    clone("dvc", "exp", "run", *(part for setting in settings for part in ("-S", setting)), "cycle@1")
     pool = pd.read_csv(clone.folder / "data/labelled/2.csv")
     assert pool["index"].nunique() == len(pool) == 300
     assert np.isfinite(pool["score"][100:]).all()
