@@ -284,7 +284,7 @@ def test_runs_from_different_first_sets_are_told_apart(clone: Clone) -> None:
     assert "all are intact" in clone("python", "-m", "lab.verify", "one")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(10))
 def test_kills_at_any_moment_leave_the_results_as_they_are(clone: Clone, unbroken: dict, seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(draw.choice([1, 2, 3])):
