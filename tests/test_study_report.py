@@ -1,6 +1,7 @@
 """The report of a study: its tables by hand, its page in a browser without a network."""
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lab.errors import BadInput
-from lab.report import anchors, claims, figures, style, tables
+from lab.report import anchors, claims, figures, statistics, style, tables
 from lab.report import page as report
+from lab.study import __main__ as command
 from lab.study import table as tidy
 from tests.browser import browse, needs_browser, pixels_of
 from tests.conftest import ROOT
@@ -431,3 +433,38 @@ def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tidy.csv").write_text("arm,accuracy\na,0.5\n")
     with pytest.raises(BadInput, match=r"without .*labels"):
         tidy.read(tmp_path / "tidy.csv")
+
+
+def test_arms_are_compared_by_the_measure_that_the_study_names() -> None:
+    table = tidy_of(CURVES)
+    # By this measure SGD is what it is by accuracy, and Adam is worse.
+    is_adam = table["group"] == "resnet18-adam"
+    table["balanced_accuracy"] = table["accuracy"].where(~is_adam, table["accuracy"] - 0.2)
+    by_accuracy = page_of(table, 12)
+    by_measure = report.page(table, claims.verdicts(table), {}, 12, measure="balanced_accuracy")
+    assert "accuracy at the end" in by_accuracy and "balanced accuracy at the end" not in by_accuracy
+    assert "balanced accuracy at the end" in by_measure and "seeds that reach it" not in by_measure
+    assert "compares its arms by balanced accuracy" in by_measure
+    judged = statistics.judged_by(table, "balanced_accuracy")
+    rows = report.summary_table(judged, "balanced accuracy").set_index("arm")["balanced accuracy at the end"]
+    plain = report.summary_table(table).set_index("arm")["accuracy at the end"]
+    assert rows["ResNet-18 SGD"] == plain["ResNet-18 SGD"]
+    assert float(plain["ResNet-18 Adam"].split()[0]) - float(rows["ResNet-18 Adam"].split()[0]) == pytest.approx(20)
+    assert rows["ResNet-18 Adam"] in by_measure
+
+
+def test_a_measure_that_the_table_lacks_is_refused() -> None:
+    table = tidy_of(CURVES)
+    table.loc[0, "macro_f1"] = None
+    with pytest.raises(BadInput, match=r"measure = 'macro_f1': not in the table of "):
+        statistics.judged_by(table, "macro_f1")
+
+
+def test_the_measure_of_a_study_file_reaches_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text((ROOT / "studies/cpu/study.yaml").read_text() + "measure: macro_f1\n")
+    written = []
+    monkeypatch.setattr(report, "write", lambda *arguments: written.append(arguments))
+    monkeypatch.setattr(sys, "argv", ["study", "report", str(study), "--tidy", "studies/cpu/results/tidy.csv"])
+    command.main()
+    assert written[0][-1] == "macro_f1"

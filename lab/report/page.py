@@ -24,6 +24,7 @@ from lab.report.statistics import (
     area,
     collapsed,
     final_accuracy,
+    judged_by,
     mean_accuracy,
     pairwise,
     seeds_of_several_versions,
@@ -32,7 +33,7 @@ from lab.report.statistics import (
 )
 from lab.report.style import words
 from lab.report.tables import account_table, ceiling_lines, overlap_table, passes_table, saved_cells
-from lab.study.analysis import Analysis
+from lab.study.analysis import ACCURACY, Analysis
 
 TEMPLATE = Path(__file__).with_name("page.html")
 TOO_FEW = (
@@ -59,6 +60,7 @@ def write(
     stated: Stated | None = None,
     overlaps: pd.DataFrame | None = None,
     account: pd.DataFrame | None = None,
+    measure: str = ACCURACY,
 ) -> None:
     """Write the report of a tidy table.
 
@@ -68,6 +70,10 @@ def write(
         stated: the analysis that the study stated; only its questions get verdicts then.
         overlaps: what crossed arms acquired in common, of ``lab.study.overlap``.
         account: what settings were searched, of ``lab.study.choice``.
+        measure: what arms are compared by, a column of the table. The paper's claims stay about accuracy.
+
+    Raises:
+        BadInput: the table lacks the measure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     curves, _ = split(tidy)
@@ -86,7 +92,7 @@ def write(
         with replaced(folder / f"{name}.png") as file:
             figure.savefig(file, dpi=130, format="png")
         plt.close(figure)
-    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected, stated, overlaps, account))
+    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected, stated, overlaps, account, measure))
 
 
 def page(
@@ -97,6 +103,7 @@ def page(
     stated: Stated | None = None,
     overlaps: pd.DataFrame | None = None,
     account: pd.DataFrame | None = None,
+    measure: str = ACCURACY,
 ) -> str:
     """The report as one HTML page that loads nothing. drawings: the figures' SVG, by name."""
     finished = tidy["arm"].nunique()
@@ -105,9 +112,10 @@ def page(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     tested, untested = _claims(verdicts)
+    judged, title = judged_by(tidy, measure), measure.replace("_", " ")
     compared = {
-        "Area under the budget curve": pairwise(tidy, area),
-        "Accuracy at the end": pairwise(tidy, final_accuracy),
+        "Area under the budget curve": pairwise(judged, area),
+        f"{title.capitalize()} at the end": pairwise(judged, final_accuracy),
     }
     return environment.get_template(TEMPLATE.name).render(
         protocol=tidy["protocol"].iloc[0],
@@ -125,16 +133,17 @@ def page(
         untested=untested,
         departures=departures(tidy),
         stated=stated,
-        answers=_html(answer_table(answers(tidy, stated.analysis), stated.analysis.equivalence)) if stated else "",
-        crossed=[crossed_tables(tidy, one, two, overlaps) for one, two in decomposition.pairs(tidy)],
+        answers=_html(answer_table(answers(judged, stated.analysis), stated.analysis.equivalence)) if stated else "",
+        crossed=[crossed_tables(judged, one, two, overlaps) for one, two in decomposition.pairs(tidy)],
+        measure=title,
         ceilings=ceiling_lines(ceilings),
         has_random=bool(saved.beside_random(tidy)),
-        passes=_html(passes_table(tidy)) if saved.beside_fresh(tidy) else "",
+        passes=_html(passes_table(judged)) if saved.beside_fresh(tidy) else "",
         account=account,
         accounts=_html(account_table(account)) if account is not None else "",
         cheating=cheating_arms(tidy),
         collapsed=collapsed_lines(tidy),
-        summary=_html(summary_table(tidy)),
+        summary=_html(summary_table(judged, title)),
         costs=_html(cost_table(tidy)),
         most_rows=MOST_ROWS,
         tests={title: _html(test_table(tests)) for title, tests in compared.items() if len(tests)},
@@ -279,16 +288,16 @@ def interval(row: pd.Series) -> str:
     return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]".replace("-", "−")
 
 
-def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
-    """A row a group: seeds, accuracy at the end, labels saved at each budget, area, labels to the target."""
+def summary_table(tidy: pd.DataFrame, measure: str = ACCURACY) -> pd.DataFrame:
+    """A row a group: seeds, the measure at the end, labels saved at each budget, area, labels to the target."""
     table = summary(tidy)
     labels_saved = saved_cells(tidy, saved.beside_random(tidy), saved.LABELS, "labels saved at a budget of")
     target = tidy["target_accuracy"].iloc[0]
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "arm": table["group"].map(words),
             "seeds": table["seeds"],
-            "accuracy at the end": _spread(table["final_accuracy"], table["final_accuracy_sd"]),
+            f"{measure} at the end": _spread(table["final_accuracy"], table["final_accuracy_sd"]),
             **{title: labels_saved[title].to_numpy() for title in labels_saved},
             "area under the budget curve": _spread(table["area"], table["area_sd"]),
             f"labels to {target:.0%}, median": table["labels_to_target"].map(
@@ -297,6 +306,8 @@ def summary_table(tidy: pd.DataFrame) -> pd.DataFrame:
             "seeds that reach it": table["reached"],
         }
     )
+    # The target is one of accuracy.
+    return shown if measure == ACCURACY else shown.iloc[:, :-2]
 
 
 def cost_table(tidy: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from lab.errors import BadInput
 from lab.measures.budget import area_under_budget_curve, labels_to_reach
 
 FEWEST_SEEDS = 3
@@ -160,6 +161,18 @@ def seeds_of_several_versions(tidy: pd.DataFrame) -> list[int]:
     """Seeds whose runs were computed by different versions of PyTorch."""
     versions = tidy.groupby("seed")["torch"].nunique()
     return [int(seed) for seed in versions.index[versions > 1]]
+
+
+def judged_by(tidy: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The table with another measure in the place of accuracy, so that all that compares accuracies compares it.
+
+    Raises:
+        BadInput: cycles lack it, which were computed before it was measured.
+    """
+    if tidy[measure].isna().any():
+        missing = ", ".join(tidy.loc[tidy[measure].isna(), "arm"].unique()[:3])
+        raise BadInput(f"measure = {measure!r}: not in the table of {missing}; remove it, or run these arms again")
+    return tidy.assign(accuracy=tidy[measure])
 
 
 def summary(tidy: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import params
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process import ending
@@ -246,7 +247,9 @@ def _report(arguments: Namespace) -> None:
     else:
         finished = experiments.finished(arms, experiments.newest(_revisions(arms) or ["HEAD"]))
         overlaps = overlap.collect(arms, finished, tidy, folder)
-    report.write(tidy, len(arms), folder, stated, overlaps, choice.account(arms, _searched(arguments.study)))
+    account = choice.account(arms, _searched(arguments.study))
+    measure = params.read(arguments.study).get("measure", study_analysis.ACCURACY)
+    report.write(tidy, len(arms), folder, stated, overlaps, account, measure)
     print(f"{folder / 'report.html'}: opens without internet; tables and figures are in the same folder")
 
 

@@ -25,6 +25,7 @@ from lab.process.schema import Block, Count, validate
 
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 KINDS = ("difference", "learning", "choosing")
+ACCURACY = "accuracy"
 CROSSED = "-chosen_by_"
 # An arm that replays its own choices under another seed.
 ANOTHER_SEED = f"{CROSSED}another_seed"

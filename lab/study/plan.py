@@ -64,6 +64,8 @@ class _StudyFile(Block):
     search: str | None = None
     allow_oracle: bool = False
     analysis: Analysis | None = None
+    # All rise as networks get better, as labels saved needs.
+    measure: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
 
     @property
     def grids(self) -> list[dict[str, list]]:
