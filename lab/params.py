@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.constructor import DuplicateKeyError
 
 from lab.errors import BadInput
 
@@ -24,8 +25,13 @@ def parse(text: str, source: object = PARAMS_FILE) -> dict:
     """
     try:
         values = YAML(typ="safe").load(text)
+    except DuplicateKeyError as error:
+        key = error.problem.split('"')[1]
+        raise BadInput(f"{source}, line {error.problem_mark.line + 1}: {key} has a value already; remove one") from None
     except (YAMLError, ValueError) as error:
         raise BadInput(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        raise BadInput(f"{source}: holds no keys")
     if not isinstance(values, dict):
         raise BadInput(f"{source} = {values!r}: must be a mapping of keys to values")
     return values

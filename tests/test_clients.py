@@ -23,6 +23,7 @@ pytestmark = pytest.mark.pipeline
 
 # What the DVC extension for VS Code asks for, as its source has it.
 READS = (
+    "--version",
     "root",
     "exp show --rev HEAD --json",
     "plots diff -o .dvc/tmp/plots --split --json",
@@ -104,6 +105,12 @@ def _stages(clone: Clone) -> list[psutil.Process]:
             if process.cwd() == str(clone.folder) and "lab.process.launch" in process.cmdline():
                 found.append(process)
     return found
+
+
+def _seeds(stage: dict) -> list[int]:
+    """The seed that a stage of dvc.lock depends on, where it does."""
+    params = stage.get("params", {}).get("params.yaml", {})
+    return [params["seed"]] if "seed" in params else []
 
 
 def _reference(clone: Clone, name: str) -> str:
@@ -257,6 +264,9 @@ def test_a_second_run_in_the_workspace_is_refused(clone: Clone, live: subprocess
     assert "`dvc exp run --temp` or `--queue`" in log
     assert yaml.safe_load(clone.read("params.yaml"))["seed"] == 1
     assert yaml.safe_load(clone.read("params.yaml"))["cycles"] == pairs(2)
+    # DVC restores what the first experiment checked without running it, and is refused at the first cycle.
+    log = clone("dvc", "exp", "run", "--name", "second", "-S", "seed=0", fails=True)
+    assert f"(PID {live.pid})" in log or f"(process {live.pid})" in log
     # Where its params are those of the first one, DVC has the first word.
     assert f"(PID {live.pid})" in clone("dvc", "exp", "run", "--name", "second", fails=True)
     assert f"(PID {live.pid})" in clone("dvc", "repro", fails=True)
@@ -274,6 +284,7 @@ def test_the_first_run_survives_and_is_saved_with_its_own_params(clone: Clone, l
     assert _file(clone, "live", "params.yaml") == clone.read("params.yaml")
     stages = yaml.safe_load(_file(clone, "live", "dvc.lock"))["stages"]
     assert {stage["params"]["params.yaml"]["seed"] for name, stage in stages.items() if "cycle" in name} == {1}
+    assert {seed for stage in stages.values() for seed in _seeds(stage)} == {1}
     assert clone("git", "symbolic-ref", "HEAD") == "refs/heads/main\n"
     assert _reference(clone, "second") == ""
     undisturbed = clone.beside("undisturbed")
@@ -285,6 +296,7 @@ def test_leftover_cycles_leave_no_trace(clone: Clone, live: subprocess.Popen) ->
     of_two = yaml.safe_load(clone.read("dvc.lock"))["stages"]
     clone("dvc", "exp", "run", "--quiet", "-S", setting(3))
     assert _stages_run(clone("dvc", "exp", "run", "-S", setting(2))) == []
+    assert _stages_run(clone("dvc", "repro")) == []
     stages = yaml.safe_load(clone.read("dvc.lock"))["stages"]
     # DVC itself forgets no stage; nothing reads one that dvc.yaml does not have.
     assert stages.pop("cycle@2")
@@ -342,6 +354,9 @@ def test_results_computed_again_after_gc_are_those_of_everybody(
     clone("dvc", "exp", "apply", "live")
     clone("dvc", "gc", "--workspace", "--force")
     assert "missing-files" in clone("dvc", "exp", "apply", "first", fails=True)
+    printed = clone("python", "-m", "lab.verify", "first", fails=True)
+    assert "is missing" in printed
+    assert "is wrong too" not in printed
     assert {"cycle@0", "cycle@1"} <= set(_stages_run(clone("dvc", "repro")))
     assert clone.read("dvc.lock") == _file(clone, "first", "dvc.lock")
     clone("dvc", "push", "--quiet")

@@ -74,7 +74,9 @@ def test_details_come_back_and_a_broken_file_is_refused(tmp_path: Path, monkeypa
     details.write(DETAILS, 3)
     assert details.read(3) == DETAILS
     details.path_of(3).write_text("{")
-    for cycle in (2, 3):
+    details.write(DETAILS, 4)
+    details.path_of(4).write_text("[]")
+    for cycle in (2, 3, 4):
         with pytest.raises(BadInput, match=rf"metrics/details/{cycle}.json: no details of cycle {cycle} .*dvc repro"):
             details.read(cycle)
 

@@ -30,6 +30,9 @@ def read(cycle: int) -> dict:
     """
     path = path_of(cycle)
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
+        return found
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: no details of cycle {cycle} ({error}); `dvc repro` computes them again") from error

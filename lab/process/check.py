@@ -212,6 +212,12 @@ def _has_a_source(block: object) -> object:
     return block
 
 
+def _is_no_number(cycles: object) -> object:
+    if isinstance(cycles, int):
+        raise ValueError(f"cycles = {cycles}: must be a list; `python -m lab.cycles {max(cycles, 1)}` prints it")
+    return cycles
+
+
 def _kind_of(block: object) -> str:
     source = block.get("source") if isinstance(block, dict) else None
     return source if source in ("folder", "csv") else "shipped"
@@ -230,7 +236,11 @@ class Params(Block):
     cold_start_strategy: str
     allow_oracle: bool
     validation: Annotated[int, Field(ge=0)]
-    cycles: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    cycles: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]],
+        Field(min_length=1),
+        BeforeValidator(_is_no_number),
+    ]
     networks: list[Annotated[int, Field(ge=0)]]
     replay: Replay
     optimizers: dict[str, dict[str, Any]]

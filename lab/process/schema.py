@@ -26,6 +26,9 @@ MUST = {
     "dict_type": "must be a block of keys and values",
     "model_attributes_type": "must be a block of keys and values",
     "string_pattern_mismatch": "must match {pattern}",
+    "string_type": "must be a name",
+    "string_too_short": "must have {min_length} or more characters",
+    "string_too_long": "must have {max_length} characters at most",
 }
 Model = TypeVar("Model", bound="Block")
 
@@ -101,6 +104,8 @@ def _explain(fault: Mapping[str, Any], values: dict) -> str:
         return not_a_number(key, value)
     if isinstance(value, int | float | date) and kind == "string_type":
         return f"{key} = {value!r}: must be a string: quote it, as in '{value}'"
+    if kind == "too_short" and isinstance(value, dict):
+        return f"{key} = {value!r}: must be a block of {details['min_length']} or more keys"
     if kind == "list_type":
         return f"{key} = {value!r}: must be a list, as in [{value}]"
     return f"{key} = {value!r}: {MUST[kind].format(**details) if kind in MUST else fault['msg']}"

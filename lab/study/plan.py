@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from lab import choices, params
 from lab.cycles import pairs
@@ -57,7 +57,10 @@ class _StudyFile(Block):
     protocol: str
     dataset: str
     seeds: Annotated[list[check.Seed], Field(min_length=1)]
-    arms: _Grid | Annotated[list[_Grid], Field(min_length=1)]
+    arms: Annotated[
+        Annotated[_Grid, Tag("one")] | Annotated[list[_Grid], Field(min_length=1), Tag("several")],
+        Discriminator(lambda arms: "several" if isinstance(arms, list) else "one"),
+    ]
     crossed: list[Literal["optim", "arch", "seed"]] = Field(default_factory=list)
     cycles: Count | None = None
     ceiling: _Grid | None = None
@@ -73,7 +76,7 @@ class _StudyFile(Block):
 
     def is_varied(self, key: str) -> bool:
         """Whether arms differ in a param."""
-        return len({json.dumps(value) for grid in self.grids for value in grid.get(key, [])}) > 1
+        return len({json.dumps(value, default=str) for grid in self.grids for value in grid.get(key, [])}) > 1
 
 
 def read(path: Path, params_text: str) -> list[Arm]:
@@ -92,7 +95,7 @@ def read(path: Path, params_text: str) -> list[Arm]:
         if search.is_one(path):
             return _without_faults(path, search.arms_of(values, base), has_optimizers=True)
         study = validate(_StudyFile, values)
-        if study.search and not (Path(study.search).exists() and search.is_one(Path(study.search))):
+        if study.search is not None and not (Path(study.search).is_file() and search.is_one(Path(study.search))):
             raise ValueError(f"search = {study.search!r}: must be the file of a search, which has a grid")
         keys = {key for grid in (*study.grids, study.ceiling or {}) for key in grid}
         if reserved := [key for key in NOT_IN_ARMS if key in keys]:
@@ -107,7 +110,10 @@ def read(path: Path, params_text: str) -> list[Arm]:
             chosen = _combinations(grid)
             found = [_arm(path, study, values, seed, base) for values in chosen]
             # Those that are replayed come first, and those that replay them directly behind.
-            arms += [*found, *_crossed(study, chosen, found)]
+            arms += found
+            # One with a fault is refused below, and may have no strategy.
+            if study.crossed and not any(_faults(arm, False) for arm in found):
+                arms += _crossed(study, chosen, found)
         ceilings = [_arm(path, study, values, seed, base) for values in _combinations(study.ceiling or {})]
         # One with a fault is refused below.
         arms += [arm if _faults(arm, False) else _with_all_labels(arm) for arm in ceilings]
@@ -186,7 +192,9 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
         said.append(str(strategy))
     for key, value in values.items():
         if key not in (*ALWAYS, "strategy") and study.is_varied(key):
-            said.append(_plain(value if isinstance(value, str) else f"{key.rpartition('.')[2]}{json.dumps(value)}"))
+            said.append(
+                _plain(value if isinstance(value, str) else f"{key.rpartition('.')[2]}{json.dumps(value, default=str)}")
+            )
     group = "-".join(said)
     try:
         # Each study says for itself that it cheats.
