@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -89,6 +89,17 @@ def test_figures_use_words() -> None:
     found = set.union(*map(words_of, drawn.values()))
     assert {"ResNet-18 SGD, random", "SGD, random", "SGD, loss prediction", "airplane"} <= found
     assert not [text for text in found if re.search(r"_|resnet|\bsgd|\badam", text)]
+
+
+def test_no_dot_is_clipped_at_an_edge() -> None:
+    for name, figure in figures.all_figures(tidy_of(CURVES), anchors.read(ROOT / "studies/anchors.csv")).items():
+        figure.canvas.draw()
+        for axes in figure.axes:
+            for dots in axes.findobj(PathCollection):
+                if dots.get_clip_on():
+                    centres = dots.get_offset_transform().transform(dots.get_offsets())
+                    radius = max(dots.get_sizes(), default=0) ** 0.5 / 2 * figure.dpi / 72
+                    assert (centres >= axes.bbox.min + radius).all() and (centres <= axes.bbox.max - radius).all(), name
 
 
 def test_figure_3_shows_the_papers_figures_and_public_curves_of_the_same_strategies() -> None:
