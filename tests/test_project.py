@@ -83,3 +83,12 @@ def test_the_licence_is_the_same_everywhere() -> None:
 def test_the_workflow_runs_the_gate() -> None:
     steps = params.read(ROOT / ".github/workflows/gate.yml")["jobs"]["gate"]["steps"]
     assert steps[-1] == {"run": ".ci/run"}
+
+
+def test_one_file_reads_yaml() -> None:
+    # Another reader could see other values in the same file.
+    files = [path for folder in ("stages", "lab", "bench") for path in (ROOT / folder).rglob("*.py")]
+    readers = [
+        path for path in files if re.search(r"^\s*(from|import) (yaml|ruamel)\b", path.read_text(), re.MULTILINE)
+    ]
+    assert readers == [ROOT / "lab/params.py"]
