@@ -3,8 +3,10 @@
 import hashlib
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,6 +195,18 @@ def test_images_above_64_pixels_keep_a_margin_for_crops(leaves: Path) -> None:
 
 
 # Each fault: what is done to the images, and what is said of it.
+def png_of_16_bits(side: int) -> bytes:
+    """A square in one colour of 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x9c\x40" * 3 * side) * side
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda root: (root / "oak/0.png").write_bytes(b""), "oak/0.png: empty"),
     "no image": (lambda root: (root / "oak/0.png").write_text("hello"), "oak/0.png: no image that Pillow can read"),
@@ -215,6 +229,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "16 bits": (
         lambda root: Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(root / "oak/0.png"),
         "oak/0.png: pixels of mode I;16; save it with 8 bits a channel",
+    ),
+    "16 bits of colour": (
+        lambda root: (root / "oak/0.png").write_bytes(png_of_16_bits(16)),
+        "oak/0.png: 16 bits a channel; save it with 8",
     ),
     "a dead link": (
         lambda root: ((root / "oak/0.png").unlink(), (root / "oak/0.png").symlink_to("gone.png")),

@@ -137,6 +137,9 @@ def load(root: Path, file: File, side: int) -> NDArray[np.uint8]:
             raise Unusable(f"{width} × {height} pixels, too small for images of {side} × {side}")
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
             raise Unusable(f"pixels of mode {image.mode}; save it with 8 bits a channel")
+        # Pillow opens colours of 16 bits as of 8, and only what its decoder is told gives them away.
+        if any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
+            raise Unusable("16 bits a channel; save it with 8")
         upright = ImageOps.exif_transpose(image).convert("RGB")
         return np.ascontiguousarray(ImageOps.fit(upright, (side, side), Image.Resampling.BILINEAR))
     except Image.DecompressionBombError as error:
