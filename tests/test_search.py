@@ -227,7 +227,8 @@ def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
         ["| SGD", "0.01", "0.05"],
     ]
     assert "| **SGD** | **0.03** | **0.005** | **90.0 %** | **50.0 %** |" in rows
-    assert "| SGD | 0.1 | 0.005 | diverged | diverged |" in rows
+    assert "| SGD | 0.1 | 0.005 | – | – |" in rows
+    assert (tmp_path / "search.md").read_text().endswith("\n–: a trial diverged, or is not finished.\n")
     assert (tmp_path / "search.png").stat().st_size > 10_000
     assert len(pd.read_csv(tmp_path / "search.csv")) == 72
 

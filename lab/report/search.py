@@ -98,7 +98,9 @@ def _markdown(trials: pd.DataFrame, cost: str) -> str:
         "|---|---|---|" + "---|" * len(budgets),
     ]
     for _, row in table.iterrows():
-        found = ["diverged" if pd.isna(row[count]) else f"{100 * row[count]:.1f} %" for count in budgets]
+        found = ["–" if pd.isna(row[count]) else f"{100 * row[count]:.1f} %" for count in budgets]
         cells = [words(row["optim"]), f"{row['lr']:g}", f"{row['weight_decay']:g}", *found]
         lines.append("| " + " | ".join(f"**{cell}**" if row["chosen"] else cell for cell in cells) + " |")
+    if table[budgets].isna().any(axis=None):
+        lines += ["", "–: a trial diverged, or is not finished."]
     return "\n".join(lines) + "\n"
