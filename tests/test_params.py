@@ -275,7 +275,13 @@ def test_refusals_name_key_value_and_choices(key: str, value: object, message: s
 
 @pytest.mark.parametrize(
     ("block", "like"),
-    [("optimizers", "sgd"), ("protocols", "demo"), ("schedules", "steps"), ("initialisations", "fresh")],
+    [
+        ("optimizers", "sgd"),
+        ("protocols", "demo"),
+        ("schedules", "steps"),
+        ("initialisations", "fresh"),
+        ("datasets", "digits"),
+    ],
 )
 def test_a_name_that_dvc_cannot_look_up_is_refused(block: str, like: str) -> None:
     values = changed(SHIPPED, block, SHIPPED[block] | {"my.own": SHIPPED[block][like]})
