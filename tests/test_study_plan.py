@@ -179,9 +179,12 @@ def test_only_arms_that_repeat_another_are_refused(tmp_path: Path) -> None:
     assert "random_without_module-weight0.5" in fault
 
 
-def test_a_study_is_read_without_pytorch(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from lab.study import plan; "
-    code += "plan.read(Path('studies/cpu/study.yaml'), Path('params.yaml').read_text()); print('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "study", ["'studies/cpu/study.yaml'), text", "'studies/cpu/search.yaml'), text, optimizers=False"]
+)
+def test_a_study_is_read_without_pytorch(study: str) -> None:
+    code = "import sys; from pathlib import Path; from lab.study import plan; text = Path('params.yaml').read_text(); "
+    code += f"plan.read(Path({study}); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
 
 

@@ -79,12 +79,13 @@ class _StudyFile(Block):
         return len({json.dumps(value, default=str) for grid in self.grids for value in grid.get(key, [])}) > 1
 
 
-def read(path: Path, params_text: str) -> list[Arm]:
+def read(path: Path, params_text: str, *, optimizers: bool = True) -> list[Arm]:
     """The arms of a study, seed by seed, so that a study that is stopped early has whole seeds; or a search's trials.
 
     Args:
         path: the study file, or the file of a search, which has a ``grid``.
         params_text: params.yaml of the revision that the study runs.
+        optimizers: check the settings of optimizers against their classes too, which imports PyTorch.
 
     Raises:
         BadInput: the file, or the params of any arm, are refused; every fault is named.
@@ -93,7 +94,7 @@ def read(path: Path, params_text: str) -> list[Arm]:
     try:
         values = params.read(path)
         if search.is_one(path):
-            return _without_faults(path, search.arms_of(values, base), has_optimizers=True)
+            return _without_faults(path, search.arms_of(values, base), optimizers)
         study = validate(_StudyFile, values)
         if study.search is not None and not (Path(study.search).is_file() and search.is_one(Path(study.search))):
             raise ValueError(f"search = {study.search!r}: must be the file of a search, which has a grid")
@@ -118,7 +119,8 @@ def read(path: Path, params_text: str) -> list[Arm]:
         # One with a fault is refused below.
         arms += [arm if _faults(arm, False) else _with_all_labels(arm) for arm in ceilings]
     # Checking optimizers imports PyTorch, for which a cluster's login node should not wait without need.
-    return _without_faults(path, arms, any(key.startswith("optimizers.") for key in keys), study.analysis)
+    optimizers &= any(key.startswith("optimizers.") for key in keys)
+    return _without_faults(path, arms, optimizers, study.analysis)
 
 
 def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool, analysis: Analysis | None = None) -> list[Arm]:

@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--prefix", action="store_true", help="run only what arms share: the stages up to cold_start")
     arguments = parser.parse_args()
     text = git("show", f"{arguments.revision}:{PARAMS_FILE}")
-    arms = {arm.name: arm for arm in plan.read(arguments.study, text)}
+    # Whoever started the arm has checked the optimizers, and so will its first stage: PyTorch is not needed here.
+    arms = {arm.name: arm for arm in plan.read(arguments.study, text, optimizers=False)}
     if arguments.name not in arms:
         raise BadInput(f"{arguments.study} has no arm {arguments.name}; it has {', '.join(arms)}")
     if os.getpgrp() != os.getpid():
