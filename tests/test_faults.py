@@ -41,7 +41,7 @@ def may_mount() -> bool:
 can_mount = pytest.mark.skipif(not may_mount(), reason="mounting a small file system needs root and its permission")
 
 # Long enough to be killed in the middle: some seconds a cycle.
-SLOW = {"protocol": "demo", "dataset": "digits", "protocols.demo.width": 4, "protocols.demo.training.epochs": 300}
+SLOW = {"protocol": "demo", "dataset": "digits", "protocols.demo.width": 4, "protocols.demo.training.epochs": 150}
 SETTINGS = [word for key, value in SLOW.items() for word in ("-S", f"{key}={value}")] + ["-S", setting(2)]
 
 
