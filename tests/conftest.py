@@ -130,6 +130,11 @@ class RecordingHost(Host):
         self.when_outputs_are_safe.append(do)
 
 
+def _heed_interrupts() -> None:
+    """Tests that run in the background of a shell ignore SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Clone:
     """A copy of the working tree, committed in an empty folder, and commands run in it with a home of its own."""
 
@@ -165,6 +170,7 @@ class Clone:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=_heed_interrupts,
         )
         assert (done.returncode != 0) == fails, f"{command} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout
@@ -186,8 +192,7 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # Tests that run in the background of a shell ignore SIGINT, and so would what they start.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=_heed_interrupts,
         )
 
     def read(self, path: str) -> str:

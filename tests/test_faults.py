@@ -325,6 +325,16 @@ def test_a_corrupt_lock_of_dvc_is_named(clone: Clone, unbroken: dict) -> None:
     goes_on_to(clone, unbroken, from_checkpoint=False)
 
 
+def test_half_a_lock_file_is_named_and_loses_nothing(clone: Clone, unbroken: dict) -> None:
+    with running(clone, until="launch cycle 1") as process:
+        os.killpg(process.pid, signal.SIGKILL)
+    (clone.folder / "dvc.lock").write_text("schema: '2.0'\nstages:\n  check:\n")
+    assert "'./dvc.lock' validation failed." in clone("dvc", "repro", fails=True)
+    clone("git", "checkout", "--quiet", "dvc.lock")
+    log = goes_on_to(clone, unbroken)
+    assert "Running stage 'cycle@0'" not in log, "cycle 0 is finished"
+
+
 def test_two_runs_at_once_end_as_one(clone: Clone, unbroken: dict) -> None:
     with running(clone, until="launch cycle 0") as first:
         second = clone.start()

@@ -194,7 +194,6 @@ def test_images_above_64_pixels_keep_a_margin_for_crops(leaves: Path) -> None:
     assert pixels.stored(64) == 64
 
 
-# Each fault: what is done to the images, and what is said of it.
 def png_of_16_bits(side: int) -> bytes:
     """A square in one colour of 16 bits a channel, which Pillow cannot write."""
 
@@ -207,6 +206,7 @@ def png_of_16_bits(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+# Each fault: what is done to the images, and what is said of it.
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda root: (root / "oak/0.png").write_bytes(b""), "oak/0.png: empty"),
     "no image": (lambda root: (root / "oak/0.png").write_text("hello"), "oak/0.png: no image that Pillow can read"),

@@ -128,7 +128,7 @@ def test_every_name_is_one_that_git_takes(tmp_path: Path, rates: list[float]) ->
         ),
         (
             {"protocol": "demo", "seeds": [0], "arms": {"strategy": [None]}, "crossed": ["optim"]},
-            "strategy = None: must be a name",
+            "strategy = None: must be a string",
         ),
         (
             {"protocol": "demo", "seeds": [0], "arms": {"optimizers.sgd.lr": [date(2001, 1, 1), 0.1]}},

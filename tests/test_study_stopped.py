@@ -68,8 +68,9 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_can_be_resumed(
     assert names(clone) == []
     assert "2 failed" in clone(*STATUS)
     for name in GOOD:
-        # As a kill leaves it while DVC writes.
+        # As a kill leaves them while DVC writes.
         (clone.folder / f".dvc/tmp/study/toy/{name}/.dvc/tmp/rwlock").write_text('{"data/labe')
+        (clone.folder / f".dvc/tmp/study/toy/{name}/dvc.lock").write_text("schema: '2.0'\nstages:\n  check:\n")
     # Perhaps with more cycles: the clones still have the settings of the first attempt.
     write_study(clone, [0.1, 0.05], epochs=400, count=cycles)
     printed = clone(*RUN)

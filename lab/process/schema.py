@@ -26,7 +26,7 @@ MUST = {
     "dict_type": "must be a block of keys and values",
     "model_attributes_type": "must be a block of keys and values",
     "string_pattern_mismatch": "must match {pattern}",
-    "string_type": "must be a name",
+    "string_type": "must be a string",
     "string_too_short": "must have {min_length} or more characters",
     "string_too_long": "must have {max_length} characters at most",
 }

@@ -75,8 +75,9 @@ def write(
     Raises:
         BadInput: the table lacks the measure.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     curves, _ = split(tidy)
+    judged_by(curves, measure)  # refused, if at all, before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
     verdicts = claims.verdicts(curves)
     if stated:
         verdicts = verdicts.assign(verdict=NOT_ASKED, p_holm=None, needed=None)
@@ -112,10 +113,10 @@ def page(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     tested, untested = _claims(verdicts)
-    judged, title = judged_by(tidy, measure), measure.replace("_", " ")
+    judged, compared_by = judged_by(tidy, measure), measure.replace("_", " ")
     compared = {
         "Area under the budget curve": pairwise(judged, area),
-        f"{title.capitalize()} at the end": pairwise(judged, final_accuracy),
+        f"{compared_by.capitalize()} at the end": pairwise(judged, final_accuracy),
     }
     return environment.get_template(TEMPLATE.name).render(
         protocol=tidy["protocol"].iloc[0],
@@ -135,7 +136,7 @@ def page(
         stated=stated,
         answers=_html(answer_table(answers(judged, stated.analysis), stated.analysis.equivalence)) if stated else "",
         crossed=[crossed_tables(judged, one, two, overlaps) for one, two in decomposition.pairs(tidy)],
-        measure=title,
+        measure=compared_by,
         ceilings=ceiling_lines(ceilings),
         has_random=bool(saved.beside_random(tidy)),
         passes=_html(passes_table(judged)) if saved.beside_fresh(tidy) else "",
@@ -143,7 +144,7 @@ def page(
         accounts=_html(account_table(account)) if account is not None else "",
         cheating=cheating_arms(tidy),
         collapsed=collapsed_lines(tidy),
-        summary=_html(summary_table(judged, title)),
+        summary=_html(summary_table(judged, compared_by)),
         costs=_html(cost_table(tidy)),
         most_rows=MOST_ROWS,
         tests={title: _html(test_table(tests)) for title, tests in compared.items() if len(tests)},

@@ -1,4 +1,6 @@
-"""Studies: many arms, several seeds. python -m lab.study run | status | cancel | pack | unpack | report | anchor STUDY
+"""Studies: many arms, several seeds.
+
+python -m lab.study run | tune | status | cancel | pack | unpack | report | anchor STUDY
 
 Reports and estimates import their libraries when they are called: PyTorch takes long on a cluster's login node.
 """
