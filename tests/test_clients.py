@@ -349,7 +349,6 @@ def test_every_change_that_an_editor_makes_works(clone: Clone, live: subprocess.
     _wait(lambda: "Running" not in call("queue status"))
     assert _reference(clone, "killed") == ""
     call("exp remove renamed queued")
-    call("exp gc -f --workspace --queued")
     assert _reference(clone, "renamed") == _reference(clone, "queued") == ""
     assert _reference(clone, "first")
     # Data of the user's own, and another project below this one.
