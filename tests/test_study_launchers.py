@@ -175,7 +175,7 @@ def test_an_attempt_that_computed_something_is_worth_another(
 
 def test_a_retry_restores_the_settings_and_keeps_the_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository, tree = tmp_path / "repository", tmp_path / "study/arm"
-    files = ["params.yaml", "metrics/costs.csv"]
+    files = ["params.yaml", "dvc.lock", "metrics/costs.csv"]
 
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
@@ -197,7 +197,7 @@ def test_a_retry_restores_the_settings_and_keeps_the_costs(tmp_path: Path, monke
     arm.run_steps(what, repository, git("rev-parse", "HEAD"), tree, True, 0)
     assert commands == [("dvc", "exp", "run", "--quiet", "-S", "seed=3", "cold_start")]
     texts = [(tree / name).read_text() for name in files]
-    assert texts == ["committed", "of an earlier attempt"]
+    assert texts == ["committed", "committed", "of an earlier attempt"]
 
 
 @pytest.mark.parametrize(("code", "words"), [(None, "squeue is not installed"), ("exit 1", "squeue failed")])
