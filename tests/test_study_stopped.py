@@ -24,7 +24,7 @@ pytestmark = [
 def stopped(tmp_path: Path) -> Iterator[tuple[Clone, subprocess.Popen]]:
     """A study of two arms at the moment when both have a checkpoint."""
     clone = Clone(tmp_path)
-    write_study(clone, [0.1, 0.05], epochs=400, count=2)
+    write_study(clone, [0.1, 0.05], epochs=150, count=2)
     with subprocess.Popen(
         RUN, cwd=clone.folder, env=clone.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
@@ -72,7 +72,7 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_can_be_resumed(
         (clone.folder / f".dvc/tmp/study/toy/{name}/.dvc/tmp/rwlock").write_text('{"data/labe')
         (clone.folder / f".dvc/tmp/study/toy/{name}/dvc.lock").write_text("schema: '2.0'\nstages:\n  check:\n")
     # Perhaps with more cycles: the clones still have the settings of the first attempt.
-    write_study(clone, [0.1, 0.05], epochs=400, count=cycles)
+    write_study(clone, [0.1, 0.05], epochs=150, count=cycles)
     printed = clone(*RUN)
     assert "2 of 2 arms are finished" in printed
     assert names(clone) == sorted(GOOD)

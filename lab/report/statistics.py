@@ -92,8 +92,9 @@ def contrast(runs: pd.DataFrame, weights: dict[str, float], measure: Measure) ->
 
     Only seeds that every group has, all from the same first labelled set; none where a group is missing.
     """
-    terms = [weight * measure(runs.loc[group]) for group, weight in weights.items() if group in runs.index]
-    return sum(terms).dropna() if len(terms) == len(weights) else pd.Series(dtype=float)
+    if any(group not in runs.index for group in weights):
+        return pd.Series(dtype=float)
+    return sum(weight * measure(runs.loc[group]) for group, weight in weights.items()).dropna()
 
 
 def estimate(values: pd.Series) -> Estimate:
