@@ -19,6 +19,7 @@ class Stream(IntEnum):
     MODULE_WEIGHTS = 5
     VALIDATION = 6
     PERTURBATION = 7
+    STOP_SET = 8
 
 
 def seed_of(stream: Stream, seed: int, cycle: int = 0, epoch: int = 0) -> int:

@@ -1,7 +1,9 @@
 """Label a first set, and begin the history of the run."""
 
+import numpy as np
+
 from lab import choices, params
-from lab.data import carried, history, labelled, prepared, validation
+from lab.data import carried, history, labelled, prepared, stop_set, validation
 from lab.errors import BadInput
 from lab.host import Host
 from lab.query import hidden
@@ -38,5 +40,6 @@ def main(host: Host) -> None:
     )
     labelled.write(labelled.cold_start(indices), labelled.path_of(0))
     carried.write_nothing(0)
+    stop_set.write(np.empty(0, dtype=np.int64), 0)
     history.write([], 0)
     print(f"{settings.labels:,} of {len(pool):,} images labelled first, {settings.strategy}, seed {settings.seed}")

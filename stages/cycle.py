@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab import choices
-from lab.data import carried, details, history, labelled, prepared, sizes, validation
+from lab.data import carried, details, history, labelled, prepared, sizes, stop_set, validation
 from lab.errors import Diverged
 from lab.host import Host
 from lab.measures import by_class
+from lab.measures.agreement import kappa
 from lab.measures.details import confusion, losses, lowest, short
 from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
 from lab.model.resnet import count_flops, count_parameters
@@ -64,6 +65,12 @@ def main(host: Host, number: str) -> None:
     outputs = predict(model, judged.images, judges, "testing")
     labels = judged.labels[judges]
     accuracy, ranks = measure(outputs, labels)
+
+    stops = stop_set.draw(validation.pool(settings.validation, len(images.labels)))
+    before = stop_set.read(cycle)
+    after = predict(model, images.images, stops, "predicting the stop set", ()).logits.argmax(axis=1)
+    is_left = ~np.isin(stops, indices)
+    agreement = kappa(before[is_left], after[is_left]) if len(before) else None
     clock.append(perf_counter())
 
     candidates = unlabelled(len(images.labels), np.concatenate([indices, held_out]))
@@ -95,6 +102,7 @@ def main(host: Host, number: str) -> None:
         weights.write(carried.path_of(cycle + 1), model)
     else:
         carried.write_nothing(cycle + 1)
+    stop_set.write(after, cycle + 1)
     classes, epochs = model.normalise.statistics.classes, fitted.trained.epochs
     details.write(
         {
@@ -123,6 +131,7 @@ def main(host: Host, number: str) -> None:
         "flops": count_flops(model.network, model.normalise.statistics.pixels or images.images.shape[1]),
         "loss_spearman": ranks.spearman,
         "loss_pair_accuracy": ranks.pair_accuracy,
+        "agreement": agreement,
         **by_class.measures(outputs.logits, labels),
         "acquired_classes": np.bincount(images.labels[acquired], minlength=len(classes)).tolist(),
         **fitted.machine,

@@ -19,7 +19,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from lab import params
-from lab.data import carried, history, labelled, prepared
+from lab.data import carried, history, labelled, prepared, stop_set
 from lab.data.dataset import Dataset, Split
 from lab.errors import Interrupted
 from lab.host import Host, Progress
@@ -70,6 +70,7 @@ def make_laboratory() -> None:
     carried.write_nothing(0)
     other_run = labelled.extend(labelled.read(labelled.path_of(0)), np.array(REPLAYED), np.array(REPLAYED_SCORES))
     labelled.write(other_run, replayed.path_of(1))
+    stop_set.write(np.empty(0, dtype=np.int64), 0)
     history.write([], 0)
     values = params.read(ROOT / "params.yaml")
     demo = values["protocols"]["demo"]
@@ -210,7 +211,7 @@ class Clone:
 # Plotted, and kept in Git.
 TABLES = {f"plots/{name}.csv" for name in ("classes", "confusion", "curve", "losses", "training")}
 # Every plot that `dvc plots show` has.
-PLOTS = {*TABLES, "label_efficiency", "accuracy_by_class", "training_accuracy", "learning_rate"}
+PLOTS = {*TABLES, "label_efficiency", "agreement", "accuracy_by_class", "training_accuracy", "learning_rate"}
 PLOTS |= {"plots/contact_sheet.png"}
 # What `Clone.results` names after two cycles.
 RESULTS_OF_TWO_CYCLES = {
@@ -219,6 +220,7 @@ RESULTS_OF_TWO_CYCLES = {
     "data/prepared",
     *(f"data/labelled/{number}.csv" for number in range(3)),
     *(f"data/carried/{number}.safetensors" for number in range(3)),
+    *(f"data/stop_set/{number}.npy" for number in range(3)),
     "data/replayed",
     *(f"metrics/history/{number}.json" for number in range(3)),
     *(f"metrics/details/{number}.json" for number in range(2)),

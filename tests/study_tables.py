@@ -43,6 +43,7 @@ def tidy_of(
                         "label_efficiency": (accuracy - curve[0]) / (1000 * cycle) if cycle else np.nan,
                         "loss_spearman": 0.4 + offset,
                         "loss_pair_accuracy": 0.6,
+                        "agreement": 0.9,
                         "balanced_accuracy": accuracy,
                         "macro_f1": accuracy,
                         "calibration_error": 0.1,

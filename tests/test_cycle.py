@@ -13,7 +13,7 @@ import torch
 from scipy.stats import spearmanr
 
 from lab import choices
-from lab.data import carried, details, history, labelled, prepared, sizes
+from lab.data import carried, details, history, labelled, prepared, sizes, stop_set
 from lab.errors import BadInput, Diverged, Interrupted
 from lab.model.resnet import count_flops
 from lab.training import checkpoint, learner, of_cycle
@@ -185,10 +185,11 @@ def test_accuracy_and_ranks_by_hand() -> None:
 
 def test_progress_is_shown_to_its_end(laboratory: Path) -> None:
     change_protocol("training", epochs=3)
-    training, testing, scoring = run(0).bars
+    training, testing, stopping, scoring = run(0).bars
     assert (training.title, training.total, training.done) == ("cycle 0, 6 labels, training", 3, 3)
     assert set(training.figures) == {"loss", "accuracy"}
     assert (testing.title, testing.total, testing.done) == ("cycle 0, testing", TEST_SIZE, TEST_SIZE)
+    assert (stopping.title, stopping.total) == ("cycle 0, predicting the stop set", POOL_SIZE)
     assert (scoring.title, scoring.total, scoring.done) == ("cycle 0, scoring the pool", POOL_SIZE - 6, POOL_SIZE - 6)
 
 
@@ -234,13 +235,13 @@ def test_a_cycle_alone_equals_the_same_cycle_in_a_full_run(
     alone.mkdir()
     monkeypatch.chdir(alone)
     make_laboratory()
-    for path in (labelled.path_of(2), carried.path_of(2), history.path_of(2)):
+    for path in (labelled.path_of(2), carried.path_of(2), stop_set.path_of(2), history.path_of(2)):
         shutil.copyfile(laboratory / path, path)
     run(2)
     assert outputs(2) == in_full_run
 
 
-@pytest.mark.parametrize(("stop", "during"), [(4, "testing"), (5, "scoring the pool")])
+@pytest.mark.parametrize(("stop", "during"), [(4, "testing"), (5, "predicting the stop set"), (6, "scoring the pool")])
 def test_a_signal_after_training_costs_no_training(
     laboratory: Path, capsys: pytest.CaptureFixture, stop: int, during: str
 ) -> None:
@@ -248,7 +249,7 @@ def test_a_signal_after_training_costs_no_training(
     undisturbed = outputs(0)
     labelled.path_of(1).unlink()
     history.path_of(1).unlink()
-    # Two batches and the end of the epoch come before, then one batch is tested and one is scored.
+    # Two batches and the end of the epoch come before, then one batch of each is predicted.
     host = RecordingHost(stop_after=stop)
     with pytest.raises(Interrupted, match="stopped by SIGTERM: training is kept in"):
         cycle.main(host, "0")
@@ -272,8 +273,8 @@ def test_a_subset_of_the_pool_is_scored_on_request(laboratory: Path) -> None:
     scored = []
     for subset in (None, 8):
         change_protocol("query", pool_subset=subset)
-        scored += [(bar.total, bar.done) for bar in run(0).bars[1:]]
-    assert scored == [(size, size) for size in (TEST_SIZE, POOL_SIZE - 6, TEST_SIZE, 8)]
+        scored += [(bar.total, bar.done) for bar in run(0).bars[3:]]
+    assert scored == [(size, size) for size in (POOL_SIZE - 6, 8)]
 
 
 def test_the_pool_is_scored_by_the_folded_network_and_the_test_set_by_the_trained_one(
@@ -287,7 +288,7 @@ def test_the_pool_is_scored_by_the_folded_network_and_the_test_set_by_the_traine
 
     monkeypatch.setattr(Learner, "predict", watched)
     run(0)
-    assert folded == [False, True]
+    assert folded == [False, False, True]
 
 
 def test_the_last_query_takes_what_is_left(laboratory: Path) -> None:
@@ -387,7 +388,7 @@ def test_results_count_what_was_computed(laboratory: Path) -> None:
 def test_results_say_what_they_were_computed_on(laboratory: Path) -> None:
     run(0)
     measured = {"cycle", "labels", "accuracy", "training_accuracy", "judged_on", "judged_images"}
-    measured |= {"loss_spearman", "loss_pair_accuracy", "acquired_classes"}
+    measured |= {"loss_spearman", "loss_pair_accuracy", "acquired_classes", "agreement"}
     measured |= {"balanced_accuracy", "macro_f1", "calibration_error", "accuracy_by_class"}
     counted = {"parameters", "module_parameters", "training_images", "flops"}
     machine = {"device", "instructions", "threads", "torch", "cudnn", "python", "precision", "compiled"}

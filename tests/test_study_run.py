@@ -138,9 +138,9 @@ def test_the_report_collects_what_is_finished_also_after_params_have_changed(stu
 def test_the_dry_run_counts_and_runs_nothing(study: tuple[Clone, str]) -> None:
     clone, _ = study
     printed = clone(*RUN, "--dry-run")
-    # 20 labels, three epochs; 500 test images and the 1,277 of the pool are scored
+    # 20 labels, three epochs; 500 test images, the 1,297 of the stop set and the 1,277 of the pool
     row = next(line.split() for line in printed.splitlines() if line.strip().startswith(GOOD[0]))
-    assert row[1:4] == ["20", "60", "1,777"]
+    assert row[1:4] == ["20", "60", "3,074"]
     assert "2 at once: about" in printed
 
 

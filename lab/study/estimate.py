@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab import choices
+from lab.data import stop_set
 from lab.data.dataset import Split
 from lab.data.prepared import Statistics
 from lab.errors import BadInput
@@ -51,6 +52,7 @@ def passes_of(arm: Arm) -> list[Passes]:
     pool = dataset.training
     scores_pool = choices.load(FILES["strategy"], arm.params["strategy"]).PREDICTS_POOL
     judges = arm.params["validation"] or dataset.test
+    stops = min(stop_set.SIZE, pool - arm.params["validation"])
     start = arm.params["initialisations"][arm.params["initialisation"]]
     training = arm.protocol["training"]
 
@@ -62,7 +64,7 @@ def passes_of(arm: Arm) -> list[Passes]:
     return [
         Passes(
             labels * epochs(cycle, labels),
-            judges + (min(pool - labels, subset or pool) if scores_pool else 0),
+            judges + stops + (min(pool - labels, subset or pool) if scores_pool else 0),
         )
         for cycle, labels in enumerate(arm.labels)
     ]
