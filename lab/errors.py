@@ -1,6 +1,8 @@
 """What a stage refuses, and why it stops before its end."""
 
 import signal
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class BadInput(ValueError):
@@ -27,3 +29,9 @@ class Interrupted(Exception):
 def reason(error: OSError) -> str:
     """What is wrong, without the file."""
     return (error.strerror or str(error)).lower()
+
+
+def nearest(word: object, choices: Iterable[str]) -> str:
+    """What stands behind a refusal: the choice that may be meant, or nothing."""
+    close = get_close_matches(str(word), list(choices), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab import choices
-from lab.data import carried, details, history, labelled, prepared, sizes, stop_set, validation
+from lab.data import carried, details, history, labelled, sizes, stop_set, validation
 from lab.errors import Diverged
 from lab.host import Host
 from lab.measures import by_class
@@ -15,7 +15,7 @@ from lab.measures.agreement import kappa
 from lab.measures.details import confusion, losses, lowest, short
 from lab.measures.ranking import RankQuality, cross_entropy, rank_quality
 from lab.model.resnet import count_flops, count_parameters
-from lab.query import hidden, replayed
+from lab.query import hidden, oracle, replayed
 from lab.query.query import Batch, Query
 from lab.query.selection import random_subset, unlabelled
 from lab.seeds import Stream, generator_of
@@ -38,9 +38,11 @@ def main(host: Host, number: str) -> None:
     settings = of_cycle.load_settings()
     cycle = int(number)
     past = history.read(cycle)
+    # A search is judged on images that it holds out: it never opens the test set.
+    tested = None if settings.validation else oracle.read_test(settings.oracle)
     fitted = of_cycle.fit(host, settings, cycle)
     model, pool, images = fitted.model, fitted.pool, fitted.images
-    indices = pool["index"].to_numpy()
+    indices, taken = fitted.indices, pool["index"].to_numpy()
 
     def predict(
         model: Learner,
@@ -58,22 +60,19 @@ def main(host: Host, number: str) -> None:
         return model.predict(images, indices, on_batch, outputs)
 
     clock = [perf_counter()]
-    # A search is judged on images that it holds out: it never opens the test set.
-    judged = images if settings.validation else prepared.read_split("test")
     held_out = validation.held_out(settings.validation, len(images.labels))
-    judges = held_out if settings.validation else np.arange(len(judged.labels))
-    outputs = predict(model, judged.images, judges, "testing")
-    labels = judged.labels[judges]
+    judged, judges = (images, held_out) if tested is None else (tested, np.flatnonzero(tested.labels >= 0))
+    outputs, labels = predict(model, judged.images, judges, "testing"), judged.labels[judges]
     accuracy, ranks = measure(outputs, labels)
 
     stops = stop_set.draw(validation.pool(settings.validation, len(images.labels)))
     before = stop_set.read(cycle)
     after = predict(model, images.images, stops, "predicting the stop set", ()).logits.argmax(axis=1)
-    is_left = ~np.isin(stops, indices)
+    is_left = ~np.isin(stops, taken)
     agreement = kappa(before[is_left], after[is_left]) if len(before) else None
     clock.append(perf_counter())
 
-    candidates = unlabelled(len(images.labels), np.concatenate([indices, held_out]))
+    candidates = unlabelled(len(images.labels), np.concatenate([taken, held_out]))
     # What another run acquired need not be in the subset that this one's seed draws.
     if settings.query.pool_subset is not None and not replayed.is_asked_by(settings.strategy):
         draw = generator_of(Stream.POOL_SUBSET, settings.seed, cycle)
@@ -114,10 +113,11 @@ def main(host: Host, number: str) -> None:
             },
             "losses": losses(outputs.logits, outputs.predicted_loss, labels),
             "lowest": lowest(batch.all_scores, batch.positions, candidates),
+            "asked": expected(model, images.images, acquired) if settings.oracle == oracle.PEOPLE else None,
         },
         cycle,
     )
-    images_passed = len(pool) * fitted.epochs
+    images_passed = len(indices) * fitted.epochs
     result = {
         "cycle": cycle,
         "labels": len(pool),
@@ -133,7 +133,10 @@ def main(host: Host, number: str) -> None:
         "loss_pair_accuracy": ranks.pair_accuracy,
         "agreement": agreement,
         **by_class.measures(outputs.logits, labels),
-        "acquired_classes": np.bincount(images.labels[acquired], minlength=len(classes)).tolist(),
+        # People have not labelled them yet.
+        "acquired_classes": None
+        if settings.oracle == oracle.PEOPLE
+        else np.bincount(images.labels[acquired], minlength=len(classes)).tolist(),
         **fitted.machine,
     }
     history.write([*past, result], cycle + 1)
@@ -147,6 +150,14 @@ def main(host: Host, number: str) -> None:
     )
     judged_on = result["judged_on"]
     print(f"cycle {cycle}: {len(pool):,} labels, {judged_on} accuracy {accuracy:.2%}, {len(acquired):,} more queried")
+
+
+def expected(model: Learner, images: NDArray[np.uint8], acquired: NDArray[np.int64]) -> dict[str, list]:
+    """What the network takes images for that people are asked about: predicted class, and its probability."""
+    if not len(acquired):
+        return {"predicted": [], "confidence": []}
+    probabilities = model.predict(images, acquired, lambda count: None, ()).probabilities
+    return {"predicted": probabilities.argmax(axis=1).tolist(), "confidence": short(probabilities.max(axis=1))}
 
 
 def measure(predictions: Predictions, labels: NDArray[np.int64]) -> tuple[float, RankQuality]:

@@ -29,32 +29,35 @@ def main(host: Host, cycle: str) -> None:
     curve["run"] = run
     for column, (label, path) in FIGURES.items():
         draw_curve(curve, column, f"{words(settings.arch)}, protocol {settings.protocol}", label, path)
-    draw_sheet(
-        last_query(int(cycle)), f"Query of cycle {cycle}: label and acquisition score of each image\n{run}", SHEET
-    )
+    title = f"Query of cycle {cycle}: label, where it is known, and acquisition score of each image\n{run}"
+    draw_sheet(last_query(int(cycle)), title, SHEET)
 
 
 def last_query(cycle: int) -> list[Part]:
-    """The images that a cycle's query ranked highest and lowest, with their labels and acquisition scores.
+    """The images that a cycle's query ranked highest and lowest, with their acquisition scores, and their labels where
+    the data set has them.
 
     The lowest are those that were left in the pool. A strategy that does not rank the pool has none: then they are the
     last ones of what was acquired.
     """
     pool = labelled.read(labelled.path_of(cycle + 1))
     acquired = pool[pool["cycle"] == cycle + 1]
-    left = pd.DataFrame(details.read(cycle)["lowest"])
+    seen = details.read(cycle)
+    left, is_hidden = pd.DataFrame(seen["lowest"]), seen["asked"] is None
     highest = acquired.head(SHOWN)
     if len(left):
-        heading = "Lowest scores, left in the pool. Their labels are hidden: this picture alone reads them"
-        return [_part("Highest scores, acquired", highest), _part(heading, left)]
+        heading = "Lowest scores, left in the pool"
+        heading += ". Their labels are hidden: this picture alone reads them" if is_hidden else ""
+        return [_part("Highest scores, acquired", highest, is_hidden), _part(heading, left, is_hidden)]
     rest = acquired.iloc[len(highest) :].tail(SHOWN)
-    return [_part("Acquired first", highest), _part("Acquired last; the rest of the pool has no scores", rest)]
+    heading = "Acquired last; the rest of the pool has no scores"
+    return [_part("Acquired first", highest, is_hidden), _part(heading, rest, is_hidden)]
 
 
-def _part(heading: str, chosen: pd.DataFrame) -> Part:
-    """chosen: columns index and score."""
+def _part(heading: str, chosen: pd.DataFrame, is_hidden: bool) -> Part:
+    """chosen: columns index and score. is_hidden: the labels are those of the data set."""
     images, classes = prepared.read_split("train"), prepared.read_statistics().classes
     indices = chosen["index"].to_numpy(dtype=int)
-    names = [classes[label] for label in images.labels[indices]]
-    captions = [f"{name}\n{score:.3g}" for name, score in zip(names, chosen["score"], strict=True)]
+    names = [f"{classes[label]}\n" if is_hidden else "" for label in images.labels[indices]]
+    captions = [f"{name}{score:.3g}" for name, score in zip(names, chosen["score"], strict=True)]
     return Part(heading, images.images[indices], captions)

@@ -61,8 +61,8 @@ def look(results: list[dict], last: dict) -> dict[Path, pd.DataFrame]:
     acquired = [
         {"labels": result["labels"], "class": name, "images": count, "share": count / max(sum(counts), 1)}
         for result in results
-        for counts in [result["acquired_classes"]]
-        for name, count in zip(names, counts, strict=True)
+        for counts in [result["acquired_classes"] or []]
+        for name, count in zip(names, counts, strict=bool(counts))
     ]
     confused = [
         {"actual": actual, "predicted": predicted, "images": count, "share": count / max(sum(row), 1)}
@@ -72,7 +72,7 @@ def look(results: list[dict], last: dict) -> dict[Path, pd.DataFrame]:
     training = pd.DataFrame(last["training"])
     training.insert(0, "epoch", training.index + 1)
     return {
-        CLASSES: pd.DataFrame(acquired),
+        CLASSES: pd.DataFrame(acquired, columns=["labels", "class", "images", "share"]),
         CONFUSION: pd.DataFrame(confused),
         TRAINING: training,
         LOSSES: pd.DataFrame(last["losses"]).add_suffix("_loss").assign(rank_correlation=results[-1]["loss_spearman"]),

@@ -19,7 +19,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from lab import params
-from lab.data import carried, history, labelled, prepared, stop_set
+from lab.data import answered, carried, history, labelled, prepared, stop_set
 from lab.data.dataset import Dataset, Split
 from lab.errors import Interrupted
 from lab.host import Host, Progress
@@ -46,6 +46,7 @@ DETAILS = {
     "training": {"loss": [2.0, 1.5], "accuracy": [0.25, 0.5], "learning_rate": [0.1, 0.01]},
     "losses": {"predicted": [-1.0, 2.0, 0.5], "true": [0.1, 3.0, 0.0]},
     "lowest": {"index": [7, 8, 39], "score": [-2.0, -1.5, 1 / 3]},
+    "asked": None,
 }
 
 
@@ -71,6 +72,8 @@ def make_laboratory() -> None:
     other_run = labelled.extend(labelled.read(labelled.path_of(0)), np.array(REPLAYED), np.array(REPLAYED_SCORES))
     labelled.write(other_run, replayed.path_of(1))
     stop_set.write(np.empty(0, dtype=np.int64), 0)
+    for batch in (answered.AUDIT, "0", "1", "2", "3"):
+        answered.write([], batch)
     history.write([], 0)
     values = params.read(ROOT / "params.yaml")
     demo = values["protocols"]["demo"]
@@ -222,6 +225,7 @@ RESULTS_OF_TWO_CYCLES = {
     *(f"data/carried/{number}.safetensors" for number in range(3)),
     *(f"data/stop_set/{number}.npy" for number in range(3)),
     "data/replayed",
+    "data/answered",
     *(f"metrics/history/{number}.json" for number in range(3)),
     *(f"metrics/details/{number}.json" for number in range(2)),
     "metrics/summary.json",

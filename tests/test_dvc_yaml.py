@@ -141,6 +141,7 @@ def test_stage_names() -> None:
         "prepare",
         "cold_start",
         "replay",
+        "answers",
         *(f"cycle@{number}" for number in range(10)),
         "summarise",
         "plot",

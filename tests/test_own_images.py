@@ -433,7 +433,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch: pytes
         ({"test": {"share": 0.1}}, "datasets.mine.test.seed: missing"),
         ({"path": 5}, "datasets.mine.path = 5: must be a string"),
         ({"size": 5}, "datasets.mine.size = 5: no such key; choose from path, test, image_size, faults"),
-        ({"source": "folders"}, "datasets.mine.source = 'folders': choose from cifar10, csv, digits, folder (did "),
+        ({"source": "folders"}, "datasets.mine.source = 'folders': choose from cifar10, csv, digits, folder, unlab"),
     ],
 )
 def test_a_block_that_is_refused(change: dict, said: str) -> None:

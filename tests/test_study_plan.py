@@ -274,6 +274,6 @@ def test_passes_by_hand(tmp_path: Path) -> None:
         cycles=2,
         arms={"strategy": ["loss_prediction", "random"]},
     )
-    # 24 epochs; 10,000 test images and 2,000 of the stop set; a random 5,000 of the pool are scored, by loss prediction alone
+    # 24 epochs; 10,000 test images and 2,000 of the stop set; loss prediction alone scores a random 5,000 of the pool
     assert estimate.passes_of(arms[0]) == [(2400, 17_000), (4800, 17_000)]
     assert estimate.passes_of(arms[1]) == [(2400, 12_000), (4800, 12_000)]

@@ -6,8 +6,8 @@ the first to train on. A row is an answer:
     image,md5,label,by,at,tool
     oak/0001.jpg,0cc1…,oak,anna,2026-11-29T12:00:00+00:00,Label Studio
 
-``image`` is the path below the data set's folder, ``md5`` that of the file when it was asked about. ``label`` is a class,
-``skip`` or ``no class fits``.
+``image`` is the path below the data set's folder, ``md5`` that of the file when it was asked about. ``label`` is a
+class, ``skip`` or ``no class fits``.
 """
 
 import csv
@@ -22,7 +22,6 @@ from lab.data.images.lines import lines_of
 from lab.errors import BadInput
 
 FOLDER = Path("data/answers")
-AUDIT = "audit"
 SKIP, NO_CLASS = "skip", "no class fits"
 
 

@@ -1,16 +1,30 @@
-"""What every data set is once it is read: images, labels and class names."""
+"""What every data set is once it is read: images, labels and class names.
+
+A label is the number of a class, or one of these.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+# Nobody has said it yet; people said that no class fits.
+UNKNOWN, UNFIT = -1, -2
+
+
+class Source(NamedTuple):
+    """Where an image comes from. name: its path below the data set's folder. md5: of the file."""
+
+    name: str
+    md5: str
+
 
 class Split(NamedTuple):
-    """images: uint8 (n, size, size, 3), 0 … 255; labels: int64 (n,), 0 … classes − 1."""
+    """images: uint8 (n, size, size, 3), 0 … 255; labels: int64 (n,), 0 … classes − 1. sources: of files alone."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    sources: list[Source] | None = None
 
 
 class Dataset(NamedTuple):

@@ -2,7 +2,8 @@
 
 ``classes``: their names. ``confusion``: images by their class, a row each, and by the predicted one. ``training``:
 loss, accuracy and learning rate of each epoch. ``losses``: predicted and true, of some of the images that the cycle is
-judged on. ``lowest``: index and score of the lowest-scored images that were not acquired.
+judged on. ``lowest``: index and score of the lowest-scored images that were not acquired. ``asked``: where
+people are the oracle, the predicted class of each acquired image and its probability; else null.
 """
 
 import json

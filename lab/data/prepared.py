@@ -1,5 +1,8 @@
 """The prepared data set on disk: arrays that can be memory-mapped, and the channel statistics."""
 
+import csv
+import hashlib
+import io
 import json
 import mmap
 from pathlib import Path
@@ -8,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.data.dataset import Augmentation, Dataset, Split
-from lab.data.files import parts_of, write_array, write_json
+from lab.data.dataset import Augmentation, Dataset, Source, Split
+from lab.data.files import parts_of, write_array, write_json, write_text
 
 FOLDER = Path("data/prepared")
 AS_THEY_ARE = Augmentation()
@@ -37,6 +40,10 @@ def write(dataset: Dataset, folder: Path = FOLDER, augmentation: Augmentation = 
             raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
         write_array(folder / f"{name}_images.npy", split.images)
         write_array(folder / f"{name}_labels.npy", split.labels)
+        if split.sources:
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(split.sources)
+            write_text(folder / f"{name}_sources.csv", text.getvalue())
     mean, std = channel_statistics(dataset.train.images)
     write_json(
         folder / "statistics.json",
@@ -83,6 +90,19 @@ def read_split(name: str, folder: Path = FOLDER) -> Split:
         np.load(folder / f"{name}_images.npy", mmap_mode="r"),
         np.load(folder / f"{name}_labels.npy"),
     )
+
+
+def read_sources(name: str, folder: Path = FOLDER) -> list[Source]:
+    """Where each image of ``train`` or ``test`` comes from; a name made up of its index where it was no file."""
+    path = folder / f"{name}_sources.csv"
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            return [Source(*row) for row in csv.reader(file)]
+    images = read_split(name, folder).images
+    return [
+        Source(f"{name}/{index:05d}.png", hashlib.md5(image.tobytes()).hexdigest())
+        for index, image in enumerate(images)
+    ]
 
 
 def read_statistics(folder: Path = FOLDER) -> Statistics:

@@ -16,10 +16,11 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from lab import choices, params
 from lab.cycles import pairs
 from lab.data import sizes
+from lab.data.answers import NO_CLASS, SKIP
 from lab.data.pixels import SMALL
 from lab.process import extent
 from lab.process.schema import Block, Count, not_a_choice, not_a_number, told_apart_by, validate
-from lab.query import hidden, replayed
+from lab.query import hidden, oracle, replayed
 from lab.training.schedule import epochs_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -171,31 +172,42 @@ class Images(Block):
         return self
 
 
+class OfNamedClasses(Images):
+    classes: Annotated[list[str], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _tells_its_classes_apart(self):
+        seen: dict[str, str] = {}
+        for name in self.classes:
+            if name in (SKIP, NO_CLASS):
+                raise ValueError(f"classes = {self.classes}: {name!r} is what people say who give no class; rename it")
+            if (other := seen.get(name.casefold())) is not None:
+                raise ValueError(f"classes = {self.classes}: {other!r} and {name!r} differ in case at most")
+            seen[name.casefold()] = name
+        return self
+
+
 class Folder(Images):
     source: Literal["folder"]
 
 
-class Table(Images):
+class Table(OfNamedClasses):
     source: Literal["csv"]
     separator: Annotated[str, Field(min_length=1, max_length=1)]
     image: str | Count
     label: str | Count
-    classes: Annotated[list[str], Field(min_length=2)]
 
     @model_validator(mode="after")
-    def _names_its_columns_and_classes(self):
+    def _names_its_columns(self):
         if isinstance(self.image, int) != isinstance(self.label, int):
             raise ValueError(
                 f"label = {self.label!r}: image is {self.image!r}; name both columns, or give the numbers of both"
             )
-        seen: dict[str, str] = {}
-        for name in self.classes:
-            if name.casefold() in seen:
-                raise ValueError(
-                    f"classes = {self.classes}: {seen[name.casefold()]!r} and {name!r} differ in case at most"
-                )
-            seen[name.casefold()] = name
         return self
+
+
+class Unlabelled(OfNamedClasses):
+    source: Literal["unlabelled"]
 
 
 class Replay(Block):
@@ -220,7 +232,7 @@ def _is_no_number(cycles: object) -> object:
 
 def _kind_of(block: object) -> str:
     source = block.get("source") if isinstance(block, dict) else None
-    return source if source in ("folder", "csv") else "shipped"
+    return source if source in ("folder", "csv", "unlabelled") else "shipped"
 
 
 class Params(Block):
@@ -234,6 +246,7 @@ class Params(Block):
     seed: Seed
     cold_start_seed: Seed
     cold_start_strategy: str
+    oracle: Literal["hidden", "people"]
     allow_oracle: bool
     validation: Annotated[int, Field(ge=0)]
     cycles: Annotated[
@@ -252,7 +265,10 @@ class Params(Block):
     datasets: dict[
         str,
         Annotated[
-            Annotated[Folder, Tag("folder")] | Annotated[Table, Tag("csv")] | Annotated[Shipped, Tag("shipped")],
+            Annotated[Folder, Tag("folder")]
+            | Annotated[Table, Tag("csv")]
+            | Annotated[Unlabelled, Tag("unlabelled")]
+            | Annotated[Shipped, Tag("shipped")],
             Discriminator(_kind_of),
             BeforeValidator(_has_a_source),
         ],
@@ -273,7 +289,7 @@ def check(values: dict, *, optimizers: bool = True) -> None:
     for name, block in found.optimizers.items():
         faults += _phases(f"optimizers.{name}", block)
     if not faults:
-        faults += [*_shares(found), *_budget(found), *_cycles_named(found), *_replay(found)]
+        faults += [*_oracle(found), *_shares(found), *_budget(found), *_cycles_named(found), *_replay(found)]
     if optimizers:
         for name, block in found.optimizers.items():
             faults += _optimizer(f"optimizers.{name}", block)
@@ -311,8 +327,18 @@ def _choices(found: Params) -> Iterator[str]:
     if replayed.is_asked_by(found.strategy):
         looking["replay.strategy"] = found.replay.strategy or ""
     for key, name in looking.items():
-        if hidden.are_seen_by(name) and not found.allow_oracle:
+        if hidden.are_seen_by(name) and found.oracle == oracle.PEOPLE:
+            yield f"{key} = {name!r}: looks at hidden labels, and with oracle = 'people' there are none; choose another"
+        elif hidden.are_seen_by(name) and not found.allow_oracle:
             yield f"{key} = {name!r}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
+
+
+def _oracle(found: Params) -> Iterator[str]:
+    """Labels that nobody has."""
+    if found.oracle == oracle.HIDDEN and isinstance(found.datasets[found.dataset], Unlabelled):
+        yield f"oracle = 'hidden': the data set {found.dataset} has no labels; set oracle: people"
+    if found.oracle == oracle.PEOPLE and found.validation:
+        yield f"validation = {found.validation}: with oracle = 'people' nobody labels held-out images; set 0"
 
 
 def _names(found: Params) -> Iterator[str]:

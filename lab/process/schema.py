@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from lab.errors import nearest
 
 Count = Annotated[int, Field(ge=1)]
 # What pydantic's kinds of fault ask for, in words.
@@ -70,10 +71,10 @@ def told_apart_by(name: str) -> BeforeValidator:
 def not_a_choice(key: str, value: object, choices: Iterable[str], said: object = None) -> str:
     """The refusal of a value that is not among the choices. said: the name of an unknown key, where that is meant."""
     choices = list(choices)
-    close = get_close_matches(str(value if said is None else said), choices, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else ""
     why = "" if said is None else "no such key; "
-    return f"{key} = {value!r}: {why}choose from {', '.join(choices)}{guess}"
+    return (
+        f"{key} = {value!r}: {why}choose from {', '.join(choices)}{nearest(value if said is None else said, choices)}"
+    )
 
 
 def not_a_number(key: str, value: object) -> str:

@@ -12,6 +12,7 @@ from lab.data import carried, labelled, prepared, sizes
 from lab.data.dataset import Split
 from lab.data.prepared import Rows
 from lab.host import Host
+from lab.query import oracle
 from lab.seeds import Stream, seed_of
 from lab.training import device as devices
 from lab.training import learner, published, weights
@@ -27,12 +28,13 @@ HELD = 2**30
 class Fitted(NamedTuple):
     """What a cycle's training leaves.
 
-    pool: the labelled pool that it trained on. images: of the whole training set, with their labels. epochs: that were
-    run. machine: what it was computed on.
+    pool: the labelled pool. indices: of those that it trained on, all but images that no class fits. images: of the
+    whole training set, with their labels. epochs: that were run. machine: what it was computed on.
     """
 
     model: Learner
     pool: pd.DataFrame
+    indices: NDArray[np.int64]
     images: Split
     epochs: int
     trained: Trained
@@ -48,6 +50,7 @@ def load_settings() -> SimpleNamespace:
         optimizer="optimizers.{optim}",
         arch="arch",
         strategy="strategy",
+        oracle="oracle",
         schedule="schedules.{schedule}",
         initialisation="initialisations.{initialisation}",
         validation="validation",
@@ -86,11 +89,14 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
     pool = labelled.read(path)
     acquired = sizes.acquired(settings.cold_start, settings.query.labels, cycle + 1)
     labelled.check(pool, path, len(images.labels), acquired)
-    indices = pool["index"].to_numpy()
+    labels = oracle.labels_of(images, settings.oracle, str(cycle), pool["index"].to_numpy())
+    images = images._replace(labels=labels)
+    indices = pool["index"].to_numpy()[images.labels[pool["index"]] >= 0]
     split = Split(_taken(images.images, indices), images.labels[indices])
     start = weights.read_state(carried.path_of(cycle))
 
-    arrays: list[np.ndarray] = [*split, statistics.mean, statistics.std, *(tensor.numpy() for tensor in start.values())]
+    arrays: list[np.ndarray] = [split.images, split.labels, statistics.mean, statistics.std]
+    arrays += [tensor.numpy() for tensor in start.values()]
     seen = {"pixels": statistics.pixels, "augmentation": statistics.augmentation}
     key = key_of({"cycle": cycle, **vars(settings), **seen}, machine, arrays)
     checkpoint = Checkpoint(host.scratch / f"cycle-{cycle}-{key[:16]}.pt", key, host)
@@ -108,7 +114,7 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         seed=seed_of(Stream.WEIGHTS, settings.seed, drawn),
         module_seed=seed_of(Stream.MODULE_WEIGHTS, settings.seed, drawn),
     )
-    epochs = epochs_of(training.epochs, training.min_updates, len(pool), training.batch_size)
+    epochs = epochs_of(training.epochs, training.min_updates, len(indices), training.batch_size)
     if initialisation.start == "file":
         print(published.load(model, initialisation.path, initialisation.sha256))
     if start:
@@ -133,7 +139,7 @@ def fit(host: Host, settings: SimpleNamespace, cycle: int) -> Fitted:
         checkpoint,
         is_compiled=is_compiled,
     )
-    return Fitted(model, pool, images, epochs, trained, machine, checkpoint)
+    return Fitted(model, pool, indices, images, epochs, trained, machine, checkpoint)
 
 
 def _taken(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from lab.data import pixels
-from lab.data.dataset import Dataset, Split
+from lab.data.dataset import UNKNOWN, Dataset, Source, Split
 from lab.data.files import write_text
 from lab.data.images import table
 from lab.data.images.decode import Stored, decode
@@ -36,7 +36,9 @@ def read(raw: Path, host: Host, root: Path, image_size: int, faults: str) -> Dat
     unusable |= {row: fault for row, fault in _in_both(files) if row not in unusable}
     left = [row for row in range(len(files)) if row not in unusable]
     counts = Counter((files[row].label, files[row].split) for row in left)
-    kept = [name for name in classes if counts[name, "train"] and counts[name, "test"]]
+    # Nobody can say which classes images have that nobody has labelled.
+    is_labelled = any(file.label for file in files)
+    kept = [name for name in classes if not is_labelled or (counts[name, "train"] and counts[name, "test"])]
     said = [f"{root / files[row].path}: {fault}" for row, fault in sorted(unusable.items())]
     said += [
         f"class {name!r}: {counts[name, 'train']} training and {counts[name, 'test']} test images are left, "
@@ -48,15 +50,17 @@ def read(raw: Path, host: Host, root: Path, image_size: int, faults: str) -> Dat
         _tell(said, faults, host)
     if len(kept) < 2:
         raise BadInput(f"{root}: {len(kept)} classes are left, and a classifier needs two")
-    number = {name: label for label, name in enumerate(kept)}
+    number = {name: label for label, name in enumerate(kept)} | ({} if is_labelled else {"": UNKNOWN})
     splits = []
     for split in ("train", "test"):
         rows = [row for row in left if files[row].split == split and files[row].label in number]
         # Class after class, as they are listed, equal scores would all go to the first one.
         rows.sort(key=lambda row: files[row].md5)
         images = Stored(stored, side, np.array(rows, dtype=np.int64))
-        # It gives slices as an array does, which is all that is asked of it here.
-        splits.append(Split(cast(np.ndarray, images), np.array([number[files[row].label] for row in rows], np.int64)))
+        labels = np.array([number[files[row].label] for row in rows], np.int64)
+        sources = [Source(files[row].path, files[row].md5) for row in rows]
+        # Images that give slices as an array does, which is all that is asked of them here.
+        splits.append(Split(cast(np.ndarray, images), labels, sources))
     return Dataset(splits[0], splits[1], kept, image_size)
 
 

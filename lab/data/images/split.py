@@ -1,13 +1,12 @@
 """A fixed test set among listed images: named by a file, or drawn as a share of each class."""
 
 from collections import defaultdict
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
 from lab.data.images.lines import lines_of
-from lab.errors import BadInput
+from lab.errors import BadInput, nearest
 
 
 def split(root: Path, labelled: list[tuple[str, str]], test: dict) -> list[tuple[str, str, str]]:
@@ -35,9 +34,7 @@ def _named(file: Path, paths: list[str]) -> set[str]:
     for number, line in enumerate(lines_of(file), start=1):
         path = line.strip()
         if path and path not in known:
-            close = get_close_matches(path, paths, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise BadInput(f"{file}, line {number}: {path!r} is no image of the data set{guess}")
+            raise BadInput(f"{file}, line {number}: {path!r} is no image of the data set{nearest(path, paths)}")
         held.add(path)
     return held
 

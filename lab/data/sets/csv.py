@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +11,7 @@ from lab.data.images import reading, table
 from lab.data.images.lines import lines_of
 from lab.data.images.split import counts, split
 from lab.data.location import located
-from lab.errors import BadInput
+from lab.errors import BadInput, nearest
 from lab.host import Host
 
 
@@ -74,9 +73,8 @@ def listed(
         if not name:
             raise BadInput(f"{here}: no label; remove the line, since every image needs one")
         if name not in classes:
-            close = get_close_matches(name, classes, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise BadInput(f"{here}: the label {name!r} is no class; choose from {', '.join(classes)}{guess}")
+            choices = f"choose from {', '.join(classes)}{nearest(name, classes)}"
+            raise BadInput(f"{here}: the label {name!r} is no class; {choices}")
         if (first := lines.setdefault(str(normal), number)) != number:
             raise BadInput(f"{here}: {path} stands in line {first} too; remove one")
         found.append((str(normal), name))
@@ -105,7 +103,5 @@ def _column(file: Path, rows: list[tuple[int, list[str]]], name: str) -> int:
     number, names = rows[0]
     names = [found.strip() for found in names]
     if name not in names:
-        close = get_close_matches(name, names, n=1)
-        guess = f" (did you mean {close[0]}?)" if close else ""
-        raise BadInput(f"{file}, line {number}: no column {name!r}; it has {', '.join(names)}{guess}")
+        raise BadInput(f"{file}, line {number}: no column {name!r}; it has {', '.join(names)}{nearest(name, names)}")
     return names.index(name)

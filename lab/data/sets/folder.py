@@ -1,18 +1,15 @@
 """A folder of images with a folder for each class; a block of ``datasets`` in params.yaml names it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from lab.data.dataset import Dataset
 from lab.data.images import reading, table
+from lab.data.images.below import images_below
 from lab.data.images.split import counts, split
 from lab.data.location import located
 from lab.errors import BadInput, reason
 from lab.host import Host
-
-# What a name ends with that is taken for an image; other files are left alone, as the notes that people keep there.
-IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
 def fetch(raw: Path, host: Host, *, path: str, test: dict, **_: object) -> None:
@@ -60,24 +57,6 @@ def listed(root: Path) -> tuple[list[tuple[str, str]], list[str]]:
     found = [
         (file.relative_to(root).as_posix(), name)
         for name in classes
-        for file in sorted(_images(root / name, (root.resolve(),)))
+        for file in sorted(images_below(root / name, (root.resolve(),)))
     ]
     return found, classes
-
-
-def _images(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """The images of a folder and those below. above: the folders that lead here, links resolved."""
-    here = folder.resolve()
-    if here in above:
-        raise BadInput(f"{folder}: a link that leads back to {here}, which it lies in; remove it")
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        try:
-            is_folder = entry.is_dir()
-        except OSError as error:  # a link to itself, for one
-            raise BadInput(f"{folder / entry.name}: cannot be followed, {reason(error)}; remove it") from error
-        if is_folder:
-            yield from _images(folder / entry.name, (*above, here))
-        elif entry.name.lower().endswith(IMAGES):
-            yield folder / entry.name

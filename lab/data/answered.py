@@ -1,0 +1,37 @@
+"""What people decided, as cycles read it: a file a cycle, which holds the labels of all images asked about until then.
+
+A row is an image: its index in the training set, or in the test set for ``audit.csv``; and its label, the number of a
+class or ``UNFIT``. Where nobody is asked the files have no rows.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lab.data.dataset import UNKNOWN
+from lab.data.files import write_text
+
+COLUMNS = ["index", "label"]
+# The batch of the test set; those of training images are numbers, of the first cycle that trains on them.
+AUDIT = "audit"
+
+
+def path_of(batch: str) -> Path:
+    """The file of the test set, ``audit``, or of a cycle."""
+    return Path(f"data/answered/{batch}.csv")
+
+
+def write(rows: Iterable[tuple[int, int]], batch: str) -> None:
+    """Write index and label of each image, in the order of the indices."""
+    write_text(path_of(batch), pd.DataFrame(sorted(rows), columns=COLUMNS).to_csv(index=False))
+
+
+def labels(batch: str, count: int) -> NDArray[np.int64]:
+    """The label of each of so many images, int64 (count,); ``UNKNOWN`` where people decided nothing."""
+    found = np.full(count, UNKNOWN)
+    rows = pd.read_csv(path_of(batch), dtype=np.int64)
+    found[rows["index"]] = rows["label"]
+    return found
