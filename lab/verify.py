@@ -19,7 +19,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 
-from lab.data import labelled, prepared
+from lab.data import answers, labelled, prepared
 from lab.errors import BadInput
 from lab.process import ending
 
@@ -55,6 +55,7 @@ def main() -> None:
         broken = {item.output: fault for item in files.values() if (fault := fault_of(item.file, item.hash))}
         for output, fault in broken.items():
             faults.append(f"{revision}: {output} {fault}\n    repair: {repair_of(files[output])}")
+        faults += faults_of_the_answers(revision)
         faults += faults_of_the_chain(revision, {o: item for o, item in files.items() if o not in broken})
         if revision != WORKSPACE and str(labelled.path_of(0)) in files:
             first_sets[revision] = files[str(labelled.path_of(0))].hash
@@ -154,6 +155,15 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
         labelled.check_chain(pools)
     except BadInput as error:
         yield f"{revision}: {error}"
+
+
+def faults_of_the_answers(revision: str) -> Iterator[str]:
+    """Labels that people gave, where Git does not hold what a revision's cycles were computed from."""
+    with Repo(rev=None if revision == WORKSPACE else revision) as repo:
+        deps = [dep for stage in repo.index.stages for dep in stage.deps if dep.def_path == str(answers.FOLDER)]
+        if any(dep.hash_info and dep.status() for dep in deps):
+            cure = "run `dvc repro`" if revision == WORKSPACE else f"commit {answers.FOLDER}, or bring it back"
+            yield f"{revision}: the labels in {answers.FOLDER} are not those that its cycles used; {cure}"
 
 
 def _file(folder: Path, name: str) -> Path:

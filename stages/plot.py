@@ -31,6 +31,9 @@ def main(host: Host, cycle: str) -> None:
         draw_curve(curve, column, f"{words(settings.arch)}, protocol {settings.protocol}", label, path)
     title = f"Query of cycle {cycle}: label, where it is known, and acquisition score of each image\n{run}"
     draw_sheet(last_query(int(cycle)), title, SHEET)
+    if asked := details.read(int(cycle))["asked"]:
+        count = len(asked["predicted"])
+        print(f"batch {int(cycle) + 1} waits for {count:,} labels: `python -m lab.campaign` says what comes next")
 
 
 def last_query(cycle: int) -> list[Part]:

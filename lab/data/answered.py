@@ -25,8 +25,13 @@ def path_of(batch: str) -> Path:
 
 
 def write(rows: Iterable[tuple[int, int]], batch: str) -> None:
-    """Write index and label of each image, in the order of the indices."""
-    write_text(path_of(batch), pd.DataFrame(sorted(rows), columns=COLUMNS).to_csv(index=False))
+    """Write index and label of each image."""
+    write_text(path_of(batch), text_of(rows))
+
+
+def text_of(rows: Iterable[tuple[int, int]]) -> str:
+    """What ``write`` writes, in the order of the indices."""
+    return pd.DataFrame(sorted(rows), columns=COLUMNS).to_csv(index=False)
 
 
 def labels(batch: str, count: int) -> NDArray[np.int64]:

@@ -93,16 +93,25 @@ def read_split(name: str, folder: Path = FOLDER) -> Split:
 
 
 def read_sources(name: str, folder: Path = FOLDER) -> list[Source]:
-    """Where each image of ``train`` or ``test`` comes from; a name made up of its index where it was no file."""
+    """Where each image of ``train`` or ``test`` comes from; where it was no file, the one that ``drawn`` makes."""
     path = folder / f"{name}_sources.csv"
     if path.exists():
         with open(path, newline="", encoding="utf-8") as file:
             return [Source(*row) for row in csv.reader(file)]
     images = read_split(name, folder).images
     return [
-        Source(f"{name}/{index:05d}.png", hashlib.md5(image.tobytes()).hexdigest())
-        for index, image in enumerate(images)
+        Source(f"{name}/{index:05d}.bmp", hashlib.md5(drawn(image)).hexdigest()) for index, image in enumerate(images)
     ]
+
+
+def drawn(image: NDArray[np.uint8]) -> bytes:
+    """An image as a BMP file. image: uint8 (height, width, 3)."""
+    # Imported where it is used: stages that draw nothing do without.
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "BMP")
+    return content.getvalue()
 
 
 def read_statistics(folder: Path = FOLDER) -> Statistics:

@@ -1,0 +1,164 @@
+"""Campaigns: people as the oracle.
+
+python -m lab.campaign [status | ask | take | trace]
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.campaign import batches, folder, label_studio, server, take
+from lab.campaign.batches import Batch, Campaign
+from lab.data import answers
+from lab.data.answered import AUDIT
+from lab.data.answers import NO_CLASS, SKIP
+from lab.data.files import write_bytes
+from lab.errors import BadInput, nearest
+from lab.params import PARAMS_FILE
+from lab.process import ending
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m lab.campaign", description="People as the oracle.")
+    parser.set_defaults(run=_status)
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    def add(name: str, run, does: str) -> ArgumentParser:
+        command = commands.add_parser(name, help=does)
+        command.set_defaults(run=run)
+        return command
+
+    add("status", _status, "show what waits for labels, and what to do next (the default)")
+    ask = add("ask", _ask, f"write the images that wait for labels to {batches.FOLDER}")
+    taken = add("take", _take, "take in labels; when a batch is complete, list the next cycle")
+    taken.add_argument("file", type=Path, nargs="?", help="labels.csv, or an export of Label Studio (JSON, JSON-MIN)")
+    taken.add_argument("--by", help="who filled in the table; else you")
+    for command in (ask, taken):
+        command.add_argument("--url", help="of Label Studio: send the images there, or fetch the labels from there")
+    add("trace", _trace, "show the way of an image's label").add_argument("image", help="its path, as in labels.csv")
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def _status(_: Namespace) -> None:
+    campaign = batches.read()
+    for batch in campaign.batches:
+        waiting, name = len(batch.waiting), _words(batch.name)
+        decided = len(batch.asked) - waiting
+        if waiting:
+            print(f"{name} waits for {len(batch.asked):,} labels, {decided:,} given{_why(batch)}")
+        else:
+            print(f"{name}: all {decided:,} images are labelled{_disputed(batch)}")
+    print(f"{campaign.done} of {campaign.listed} cycles are done with these labels")
+    _say_next(campaign)
+
+
+def _say_next(campaign: Campaign) -> None:
+    if campaign.waiting:
+        tables = [batches.FOLDER / batch.name / folder.TABLE for batch in campaign.waiting]
+        is_written = all(table.exists() for table in tables)
+        fill = f"fill in {tables[0]}, then " if is_written else ""
+        print(f"next: {fill}python -m lab.campaign {f'take {tables[0]}' if is_written else 'ask'}")
+    elif campaign.done < campaign.listed:
+        print("next: git add data/answers && git commit -m 'more labels', then dvc repro")
+    else:
+        print("next: python -m lab.campaign take lists another cycle")
+
+
+def _ask(arguments: Namespace) -> None:
+    campaign = _with_earlier_answers()
+    for path in folder.write(campaign):
+        print(f"{path}: {len((path / folder.TABLE).read_text().splitlines()) - 1:,} images to label")
+    if arguments.url and campaign.waiting:
+        asked = [one for batch in campaign.waiting for one in batch.waiting]
+        tasks = [
+            task
+            for batch in campaign.waiting
+            for task in label_studio.tasks(batch.name, batch.waiting, lambda one: "", campaign.name)
+        ]
+        config = label_studio.labelling_config(campaign.classes)
+        sent = server.send(arguments.url, campaign.name, config, tasks, {one.md5: one.file for one in asked})
+        print(f"{sent.address}: {sent.added:,} new tasks")
+        print(f"next: label, then python -m lab.campaign take --url {arguments.url}")
+        return
+    _say_next(campaign)
+
+
+def _take(arguments: Namespace) -> None:
+    if (arguments.file is None) == (arguments.url is None):
+        raise BadInput("name a file to take labels from, or --url and the address of Label Studio")
+    campaign, path = batches.read(), arguments.file
+    if path is None:
+        # On disk before anything reads it.
+        path = batches.FOLDER / "label_studio.json"
+        write_bytes(path, server.fetch(arguments.url, campaign.name))
+    count, changes = take.take(campaign, take.read(path, campaign.name, arguments.by))
+    print(f"{count:,} new answers taken from {path}, kept in {answers.FOLDER}")
+    for change in changes:
+        print(f"{_words(change.batch)}, {change.image}: was {change.before}, is {change.after or 'not decided'} now")
+    first, last = take.stale(changes), campaign.done - 1
+    if first is not None and first <= last:
+        those = f"cycle {first}" if first == last else f"cycles {first} to {last}"
+        print(f"{those} used other labels: the next dvc repro runs them again, and they may ask about other images")
+    campaign = batches.read()
+    if take.add_a_cycle(campaign):
+        print(f"cycle {campaign.listed} is listed in {PARAMS_FILE}")
+    _status(arguments)
+
+
+def _with_earlier_answers() -> Campaign:
+    take.take(batches.read(), [])
+    return batches.read()
+
+
+def _trace(arguments: Namespace) -> None:
+    """Who said what of an image, and which cycles train on it."""
+    campaign = batches.read()
+    batch_of = {one.image: (batch, one) for batch in campaign.batches for one in batch.asked}
+    if arguments.image not in batch_of:
+        raise BadInput(f"{arguments.image!r} was not asked about{nearest(arguments.image, batch_of)}")
+    batch, asked = batch_of[arguments.image]
+    about = "" if asked.predicted is None else f", predicted {asked.predicted} with {asked.confidence:.0%}"
+    about += "" if asked.score is None else f", score {asked.score:.4g}"
+    print(f"asked about in {_words(batch.name)}{about}; file {asked.file}, MD5 {asked.md5}")
+    for answer in batch.given:
+        if answer.image == asked.image:
+            print(f"{answer.at}: {answer.by} said {answer.label} ({answer.tool})")
+    decided = answers.decide(batch.given).get(asked.image)
+    if decided is None:
+        print("not decided yet")
+    elif decided == NO_CLASS:
+        print("no class fits: no cycle uses it")
+    elif batch.name == AUDIT:
+        print(f"decided: {decided}; every cycle is measured on it, and none trains on it")
+    else:
+        print(f"decided: {decided}; cycles from {batch.name} on train on it")
+
+
+def _words(batch: str) -> str:
+    return "the audit set" if batch == AUDIT else f"batch {batch}"
+
+
+def _votes(batch: Batch, images: Iterable[str]) -> Counter:
+    """Of some images: how many people disagree about, how many are skipped."""
+    said: dict[str, set[str]] = {}
+    for answer in batch.given:
+        said.setdefault(answer.image, set()).add(answer.label)
+    of = [said.get(image, set()) for image in images]
+    return Counter(tied=sum(len(labels - {SKIP}) > 1 for labels in of), skipped=sum(labels == {SKIP} for labels in of))
+
+
+def _why(batch: Batch) -> str:
+    votes = _votes(batch, [one.image for one in batch.waiting])
+    parts = [f"{count} {what}" for what, count in votes.items() if count]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _disputed(batch: Batch) -> str:
+    tied = _votes(batch, [one.image for one in batch.asked])["tied"]
+    return f", people disagreed about {tied}" if tied else ""
+
+
+if __name__ == "__main__":
+    ending.run(main)
