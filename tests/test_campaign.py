@@ -423,6 +423,7 @@ def block(**changes: object) -> dict:
         "augmentation": {"flip": True, "smallest_crop": None},
     }
     values["datasets"]["photos"] = unlabelled | changes
+    values["protocols"]["demo"]["training"] |= {"epochs": 10}
     return values | {"dataset": "photos", "oracle": "people"}
 
 
