@@ -347,7 +347,7 @@ def test_a_label_that_changes_says_which_cycles_are_stale(campaign: Path, capsys
     command("take", "x.csv")
     printed = capsys.readouterr().out
     assert f"batch 1, {image}: was {label_of(image)}, is {(int(label_of(image)) + 1) % 10} now" in printed
-    assert "cycle 1 used other labels: the next dvc repro runs them again" in printed
+    assert "cycle 1 used other labels: the next dvc repro runs it again" in printed
     assert "1 of 2 cycles are done with these labels\nnext: git add data/answers" in printed
     assert set(kept) < set(answers.read(answers.path_of("1"))), "what was said before stays"
     write_text(Path("y.csv"), "image,label\ntest/00000.bmp,5\n")

@@ -99,8 +99,8 @@ def _take(arguments: Namespace) -> None:
         print(f"{_words(change.batch)}, {change.image}: was {change.before}, is {change.after or 'not decided'} now")
     first, last = take.stale(changes), campaign.done - 1
     if first is not None and first <= last:
-        those = f"cycle {first}" if first == last else f"cycles {first} to {last}"
-        print(f"{those} used other labels: the next dvc repro runs them again, and they may ask about other images")
+        cycles, them = (f"cycle {first}", "it") if first == last else (f"cycles {first} to {last}", "them")
+        print(f"{cycles} used other labels: the next dvc repro runs {them} again, and may ask about other images")
     campaign = batches.read()
     if take.add_a_cycle(campaign):
         print(f"cycle {campaign.listed} is listed in {PARAMS_FILE}")
