@@ -22,14 +22,23 @@ from lab.training.train import Recipe
 LR = 0.1
 
 
-def images(raw: Path, indices: Sequence[int], statistics: Statistics, *, is_training: bool) -> Dataset:
+def images(
+    raw: Path, indices: Sequence[int], statistics: Statistics, *, is_training: bool, is_test: bool = False
+) -> Dataset:
     """Images to score, or to train on: cropped and mirrored at random each time they are read."""
     augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if is_training else []
     plain = [transforms.ToTensor(), transforms.Normalize(statistics.mean, statistics.std)]
-    return Subset(CIFAR10(raw, train=True, transform=transforms.Compose([*augmentation, *plain])), indices)
+    return Subset(CIFAR10(raw, train=not is_test, transform=transforms.Compose([*augmentation, *plain])), indices)
 
 
-def train(model: Learner, images: Dataset, recipe: Recipe, batch_size: int, on_batch: Callable[[int], None]) -> None:
+def train(
+    model: Learner,
+    images: Dataset,
+    recipe: Recipe,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+    after_epoch: Callable[[], object] = lambda: None,
+) -> None:
     """SGD with the ranking loss of loss prediction, in place. on_batch: called with a batch's images."""
     network, module, device = _contiguous(model)
     loader = DataLoader(images, batch_size, shuffle=True, **_loading(device))
@@ -52,6 +61,20 @@ def train(model: Learner, images: Dataset, recipe: Recipe, batch_size: int, on_b
             optimizer.step()
             on_batch(len(labels))
         rate.step()
+        after_epoch()
+        network.train()
+
+
+@torch.no_grad()
+def accuracy(model: Learner, images: Dataset, batch_size: int) -> float:
+    """The share of images that are classified correctly."""
+    network, _, device = _contiguous(model)
+    network.eval()
+    right = 0
+    for batch, labels in DataLoader(images, batch_size, **_loading(device)):
+        logits, _ = network(batch.to(device))
+        right += int((logits.argmax(1).cpu() == labels).sum())
+    return right / len(images)  # type: ignore[arg-type]  # it has a length
 
 
 @torch.no_grad()
