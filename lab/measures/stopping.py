@@ -20,6 +20,8 @@ WINDOW = 3
 AGREES = 0.99
 # What the next query must bring, or it does not pay: one point.
 LEAST_GAIN = 0.01
+# Of a cycle that a power law is fitted to, about that at 99 %: without it, one without a fault would weigh all.
+LEAST_VARIANCE = 0.01
 # Of c in the power law: almost logarithmic, and flat after the first cycle.
 EXPONENTS = (0.01, 10.0)
 
@@ -80,7 +82,8 @@ def forecast(labels: ArrayLike, accuracy: ArrayLike, at: ArrayLike) -> Floats | 
     """Accuracy at other numbers of labels, by an inverse power law: a − b·n^(−c), 0 ≤ a ≤ 1, b ≥ 0, c > 0.
 
     Mukherjee et al. (2003) fit this form to learning curves, Figueroa et al. (2012) with weights and under active
-    learning. Here the t-th cycle weighs t: the end of the curve says most about what follows.
+    learning. Here the t-th cycle weighs t over the binomial variance of its accuracy, p·(1 − p): the end of the curve
+    says most about what follows, and where accuracy is high it varies least.
 
     Args:
         labels, accuracy: (cycles,), ascending. at: (n,).
@@ -91,7 +94,8 @@ def forecast(labels: ArrayLike, accuracy: ArrayLike, at: ArrayLike) -> Floats | 
     labels, accuracy = np.asarray(labels, dtype=float), np.asarray(accuracy, dtype=float)
     if len(labels) < WINDOW:
         return None
-    roots = np.sqrt(np.arange(1, len(labels) + 1))
+    variance = np.maximum(accuracy * (1 - accuracy), LEAST_VARIANCE)
+    roots = np.sqrt(np.arange(1, len(labels) + 1) / variance)
 
     def fit(log_c: float):  # type: ignore[no-untyped-def]  # scipy has no types
         """a and b of the best curve with this c: a linear problem."""
@@ -127,7 +131,7 @@ def backtest(labels: ArrayLike, accuracy: ArrayLike) -> pd.DataFrame:
 
 
 def next_labels(labels: ArrayLike) -> int | None:
-    """The next budget, if as many labels are queried as last time; None after a single cycle."""
+    """The next budget, if as many labels are queried as last time; None where nothing was queried yet."""
     labels = np.asarray(labels)
     return int(2 * labels[-1] - labels[-2]) if len(labels) > 1 else None
 
@@ -150,16 +154,26 @@ def is_flat(curve: pd.DataFrame) -> bool:
 
 
 def forecasts_little(curve: pd.DataFrame) -> bool:
-    """Whether the fitted curve rises by less than one point from the last budget to the next."""
+    """Whether three cycles in a row forecast a gain below one point: what their fitted curve rises to the next budget.
+
+    A single one is often wrong early: a cycle that is no better than the one before looks like the end. So it takes
+    five cycles.
+    """
+    return all(_gain(curve.head(len(curve) - back)) < LEAST_GAIN for back in range(WINDOW))
+
+
+def _gain(curve: pd.DataFrame) -> float:
     labels = curve["labels"].to_numpy()
-    said = forecast(labels, curve["accuracy"], [labels[-1], next_labels(labels) or np.nan])
-    return said is not None and bool(said[1] - said[0] < LEAST_GAIN)
+    budget = next_labels(labels)
+    said = None if budget is None else forecast(labels, curve["accuracy"], [labels[-1], budget])
+    return np.inf if said is None else float(said[1] - said[0])
 
 
 class Rule(NamedTuple):
-    """A rule for stopping. holds: whether the curve, as far as it goes, satisfies it."""
+    """A rule for stopping. holds: whether the curve, as far as it goes, satisfies it. needs: the column it reads."""
 
     name: str
+    needs: str
     holds: Callable[[pd.DataFrame], bool]
 
     def stops_at(self, curve: pd.DataFrame) -> int | None:
@@ -168,4 +182,8 @@ class Rule(NamedTuple):
         return next((int(curve["labels"].iloc[n - 1]) for n in cycles if self.holds(curve.head(n))), None)
 
 
-RULES = (Rule("agreement", agrees), Rule("slope", is_flat), Rule("forecast", forecasts_little))
+RULES = (
+    Rule("agreement", "agreement", agrees),
+    Rule("slope", "judged_images", is_flat),
+    Rule("forecast", "accuracy", forecasts_little),
+)

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ from lab.errors import BadInput
 from lab.measures.stopping import (
     AGREES,
     RULES,
-    Slope,
     backtest,
     forecast,
     interval,
@@ -31,9 +31,9 @@ COLOURS = (*style.OPTIMIZERS.values(), *style.OTHERS)
 # Queries that the picture looks ahead.
 AHEAD = 3
 STOPS = f"a rule stops at {AGREES}"
-REFERENCE = {"color": style.REFERENCE, "linewidth": 1, "linestyle": "--"}
+REFERENCE: dict[str, Any] = {"color": style.REFERENCE, "linewidth": 1, "linestyle": "--"}
 MEASURED, FORECAST, EARLIER = "measured, 95 % interval", "forecast", "earlier forecasts"
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     MEASURED: {"marker": "o"},
     FORECAST: {"marker": "o", "linestyle": ":", "markerfacecolor": "white"},
     EARLIER: {"linewidth": 0.7, "alpha": 0.7},
@@ -83,14 +83,15 @@ def line(curve: pd.DataFrame) -> str:
 
 
 def verdict(curve: pd.DataFrame) -> str:
-    """Whether more labels pay: what rules say now, and where none says stop, whether the slope is above zero."""
-    held = [rule.name for rule in RULES if rule.holds(curve)]
-    found: Slope | None = slope(curve)
+    """Whether more labels pay, by what the rules say now and by whether the slope is above zero."""
+    found, held = slope(curve), [rule.name for rule in RULES if rule.holds(curve)]
     if found is None:
         return "one cycle does not show whether more labels pay"
-    if held:
-        return f"more labels pay little by {len(held)} of {len(RULES)} rules ({', '.join(held)})"
-    return "more labels pay" if found.low > 0 else "not shown whether more labels pay"
+    rises = found.low > 0
+    if not held:
+        return "more labels pay" if rises else "not shown whether more labels pay"
+    say = f"{len(held)} of {len(RULES)} rules ({', '.join(held)})"
+    return f"accuracy still rises, against {say}" if rises else f"more labels pay little, by {say}"
 
 
 def _earlier(past: pd.DataFrame) -> str:
@@ -114,20 +115,20 @@ def draw(curves: dict[str, pd.DataFrame], path: Path) -> None:
         ends[name] = {"x": said.index[-1], "y": said.iloc[-1], "colour": look["color"]}
         budgets += [*curve["labels"], *said.index]
     below.axhline(AGREES, **REFERENCE)
-    verdicts = [verdict(curve) for curve in curves.values()]
-    above.set(title=verdicts[0].capitalize() if len(verdicts) == 1 else "Whether more labels pay", ylabel="accuracy")
-    below.set(xlabel=BUDGET_LABEL, ylabel="agreement\n(Cohen's kappa)")
+    verdicts = [verdict(curve).capitalize() for curve in curves.values()]
+    above.set(title=verdicts[0] if len(verdicts) == 1 else "Whether more labels pay", ylabel="accuracy")
+    below.set(xlabel=BUDGET_LABEL, ylabel="agreement\n(Cohen's kappa)", ylim=(None, 1.02))
     above.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     show_budget(below, pd.Series(budgets))
     label_ends(above, pd.DataFrame.from_dict(ends, orient="index"))
     label_ends(below, pd.DataFrame({"x": below.get_xlim()[1], "y": AGREES, "colour": REFERENCE["color"]}, [STOPS]))
-    above.legend(handles=_legend(), loc="lower right", frameon=False)
+    above.legend(handles=_legend(), loc="best", frameon=False)
     with replaced(path) as file:
         figure.savefig(file, dpi=150, format="png")
     plt.close(figure)
 
 
-def _draw_accuracy(axes: plt.Axes, curve: pd.DataFrame, look: dict) -> pd.Series:
+def _draw_accuracy(axes: plt.Axes, curve: pd.DataFrame, look: dict[str, Any]) -> pd.Series:
     """Draw what was measured and what was forecast.
 
     Returns:
