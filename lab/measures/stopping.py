@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import lsq_linear, minimize_scalar
+from scipy.optimize import minimize_scalar, nnls
 from scipy.stats import norm
 
 CONFIDENCE = 0.95
@@ -97,16 +97,16 @@ def forecast(labels: ArrayLike, accuracy: ArrayLike, at: ArrayLike) -> Floats | 
     variance = np.maximum(accuracy * (1 - accuracy), LEAST_VARIANCE)
     roots = np.sqrt(np.arange(1, len(labels) + 1) / variance)
 
-    def fit(log_c: float):  # type: ignore[no-untyped-def]  # scipy has no types
-        """a and b of the best curve with this c: a linear problem."""
-        columns = np.stack([np.ones_like(labels), -((labels / labels[0]) ** -np.exp(log_c))], axis=1)
-        return lsq_linear(roots[:, None] * columns, roots * accuracy, bounds=([0, 0], [1, np.inf]), tol=1e-12)
+    def fit(log_c: float) -> tuple[Floats, float]:
+        """1 − a and b of the best curve with this c, and its residual norm: errors are 1 − a + b·n^(−c)."""
+        columns = np.stack([np.ones_like(labels), (labels / labels[0]) ** -np.exp(log_c)], axis=1)
+        return nnls(roots[:, None] * columns, roots * (1 - accuracy))
 
-    best = minimize_scalar(
-        lambda log_c: fit(log_c).cost, bounds=np.log(EXPONENTS), method="bounded", options={"xatol": 1e-6}
+    found = minimize_scalar(
+        lambda log_c: fit(log_c)[1], bounds=np.log(EXPONENTS), method="bounded", options={"xatol": 1e-6}
     )
-    a, b = fit(best.x).x
-    return a - b * (np.asarray(at, dtype=float) / labels[0]) ** -np.exp(best.x)
+    least, b = fit(found.x)[0]
+    return 1 - least - b * (np.asarray(at, dtype=float) / labels[0]) ** -np.exp(found.x)
 
 
 def backtest(labels: ArrayLike, accuracy: ArrayLike) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from lab.errors import BadInput
 from lab.measures.stopping import (
     AGREES,
     RULES,
+    WINDOW,
     backtest,
     forecast,
     interval,
@@ -73,7 +74,7 @@ def line(curve: pd.DataFrame) -> str:
     low, high = interval(accuracy[-1], curve["judged_images"].iloc[-1])
     parts = [f"{labels[-1]:,} labels, {accuracy[-1]:.1%} [{100 * low:.1f}, {100 * high:.1f}]: {verdict(curve)}"]
     if pd.notna(agreement := curve["agreement"].iloc[-1]):
-        parts.append(f"agreement {agreement:.2f} (a rule stops at {AGREES})")
+        parts.append(f"agreement {agreement:.3f} (a rule stops where {WINDOW} cycles average {AGREES})")
     if found := slope(curve):
         parts.append(f"{found.points:+.1f} points a 100 labels [{found.low:.1f}, {found.high:.1f}]")
     budget = next_labels(labels)
@@ -96,7 +97,8 @@ def verdict(curve: pd.DataFrame) -> str:
 
 def _earlier(past: pd.DataFrame) -> str:
     errors = past.loc[past["ahead"] == 1, "error"].abs()
-    return f" (forecasts were wrong by {100 * errors.mean():.1f} points on average)" if len(errors) else ""
+    wrong = f"forecasts were wrong by {100 * errors.mean():.1f} points on average"
+    return f" ({wrong if len(errors) else 'no earlier forecast shows how good that is'})"
 
 
 def draw(curves: dict[str, pd.DataFrame], path: Path) -> None:
