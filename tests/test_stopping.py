@@ -172,12 +172,13 @@ def test_a_small_forecast_gain(accuracy: list[float], stop: int | None) -> None:
 
 
 def test_the_line_of_a_run() -> None:
-    curve = curve_of([0.6, 0.7, 0.75, 0.78], images=[500] * 4, agreement=[NAN, 0.5, 0.7, 0.8714])
+    curve = curve_of([0.6, 0.7, 0.75, 0.78, 0.72], images=[500] * 5, agreement=[NAN, 0.5, 0.7, 0.8, 0.8714])
+    # Forecasts of the next budget were 77.8 and 80.0 %.
     assert report.line(curve) == (
-        "400 labels, 78.0% [74.2, 81.4]: more labels pay; "
+        "500 labels, 72.0% [67.9, 75.8]: not shown whether more labels pay; "
         "agreement 0.871 (a rule stops where 3 cycles average 0.99); "
-        "+4.0 points a 100 labels [1.3, 6.7]; "
-        "forecast 80.0% at 500 (forecasts were wrong by 0.2 points on average)"
+        "-1.4 points a 100 labels [-4.2, 1.3]; "
+        "forecast 75.1% at 600 (forecasts were wrong by 4.1 points on average)"
     )
 
 
