@@ -44,6 +44,7 @@ def tidy_of(
                         "loss_spearman": 0.4 + offset,
                         "loss_pair_accuracy": 0.6,
                         "agreement": 0.9,
+                        "judged_images": 10_000,
                         "balanced_accuracy": accuracy,
                         "macro_f1": accuracy,
                         "calibration_error": 0.1,

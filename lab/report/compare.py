@@ -19,6 +19,7 @@ from lab.report.curve import draw_curve
 # What a result depends on beside commit and params.
 ENVIRONMENT = ("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled")
 REFERENCE = "logistic regression"
+WORKSPACE = "workspace"  # what DVC calls the files that are checked out
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     names = list(dict.fromkeys(arguments.experiments))
-    curves = {name: _curve(name) for name in names}
+    curves = {name: curve_of(name) for name in names}
     chosen = {name: parse(_read(f"{PARAMS_FILE}", name).decode(), f"{name}:{PARAMS_FILE}") for name in names}
     references = _references(curves) if arguments.reference else {}
     print(f"\nTest accuracy by labelled images\n\n{_table(curves, references)}")
@@ -127,7 +128,12 @@ def _references(curves: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _curve(name: str) -> pd.DataFrame:
+def curve_of(name: str) -> pd.DataFrame:
+    """plots/curve.csv of a finished run: an experiment, a branch or a commit, or ``WORKSPACE``.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
     try:
         curve = pd.read_csv(StringIO(_read("plots/curve.csv", name).decode()))
     except BadInput as error:
@@ -139,7 +145,7 @@ def _curve(name: str) -> pd.DataFrame:
 
 def _read(path: str, revision: str) -> bytes:
     try:
-        return dvc.api.read(path, rev=revision, mode="rb")
+        return dvc.api.read(path, rev=None if revision == WORKSPACE else revision, mode="rb")
     except (DvcException, SCMError, OSError) as error:
         raise BadInput(f"{path} of {revision} cannot be read: {error}") from error
 

@@ -21,7 +21,12 @@ from stages.summarise import CURVE
 
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 # What a reader of the table may rely on.
-SINCE = [*by_class.NAMES, "accuracy_by_class", "agreement"]  # and nan in tables that were written before
+SINCE = [
+    *by_class.NAMES,
+    "accuracy_by_class",
+    "agreement",
+    "judged_images",
+]  # and nan in tables that were written before
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
     "departures",
