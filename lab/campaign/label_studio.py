@@ -1,0 +1,203 @@
+"""Batches as tasks of Label Studio, and its exports as answers.
+
+As Label Studio 1.23 has them: https://labelstud.io/guide/tasks, https://labelstud.io/guide/export
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError, SubElement, fromstring, tostring
+
+from PIL import Image, ImageOps
+
+from lab.campaign.asked import Asked
+from lab.data.answers import NO_CLASS, SKIP, Answer
+from lab.errors import BadInput, reason
+
+TOOL = "Label Studio"
+# What the labelling interface calls its choices and its picture.
+LABEL, PICTURE = "label", "image"
+# What browsers show, and Label Studio takes, by the end of a file's name.
+SHOWN = {".bmp": "bmp", ".gif": "gif", ".jpeg": "jpeg", ".jpg": "jpeg", ".png": "png", ".webp": "webp"}
+# Of a task's data. Not `id`: JSON-MIN overwrites it with the task's own.
+DATA = ("path", "md5", "batch", "campaign")
+
+
+def labelling_config(classes: list[str]) -> str:
+    """The labelling interface of a project, in XML: a picture, and one choice among the classes and ``no class fits``.
+
+    Raises:
+        BadInput: XML cannot hold the name of a class.
+    """
+    view = Element("View")
+    SubElement(view, "Image", name=PICTURE, value=f"${PICTURE}")
+    choices = SubElement(view, "Choices", name=LABEL, toName=PICTURE, choice="single-radio", required="true")
+    for name in [*classes, NO_CLASS]:
+        choice = SubElement(choices, "Choice", value=name)
+        if not _survives(choice):
+            raise BadInput(f"class {name!r}: XML, and so Label Studio, cannot hold the name; rename the class")
+    return tostring(view, encoding="unicode")
+
+
+def _survives(element: Element) -> bool:
+    """Whether a reader of XML finds the attributes that are written."""
+    try:
+        return fromstring(tostring(element, encoding="unicode")).attrib == element.attrib
+    except (ParseError, UnicodeError):
+        return False
+
+
+def tasks(batch: str, asked: list[Asked], urls: Callable[[Asked], str], campaign: str) -> list[dict]:
+    """The tasks of a batch, as Label Studio imports them, with what the network predicts chosen beforehand.
+
+    Args:
+        urls: where a browser finds the picture; ``data_uri`` puts it into the task.
+    """
+    return [_task(batch, one, urls(one), campaign) for one in asked]
+
+
+def _task(batch: str, asked: Asked, url: str, campaign: str) -> dict:
+    data: dict = {PICTURE: url, **dict(zip(DATA, (asked.image, asked.md5, batch, campaign), strict=True))}
+    if asked.score is not None:
+        data["score"] = asked.score
+    if asked.predicted is None:
+        return {"data": data}
+    chosen = {"from_name": LABEL, "to_name": PICTURE, "type": "choices", "value": {"choices": [asked.predicted]}}
+    # One version for all batches: a project shows the predictions of the version that it met first, and no others.
+    prediction: dict = {"model_version": campaign, "result": [chosen]}
+    if asked.confidence is not None:
+        prediction["score"] = asked.confidence
+    return {"data": data, "predictions": [prediction]}
+
+
+def data_uri(asked: Asked) -> str:
+    """The picture itself as a URL (RFC 2397): tasks in a file need no server for it.
+
+    Raises:
+        BadInput: as ``picture`` does.
+    """
+    content, suffix = picture(asked.file, asked.md5)
+    return f"data:image/{SHOWN[suffix]};base64,{base64.b64encode(content).decode()}"
+
+
+def picture(file: Path, md5: str) -> tuple[bytes, str]:
+    """What to show of an image file: its content, or a PNG of it where browsers do not show such files; and the suffix.
+
+    Raises:
+        BadInput: it cannot be read, or has another hash by now.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read, {reason(error)}; put it back, or ask for a new batch") from error
+    if hashlib.md5(content).hexdigest() != md5:
+        raise BadInput(f"{file}: changed since the batch was made; put it back, or ask for a new batch")
+    suffix = file.suffix.lower()
+    if suffix in SHOWN:
+        return content, suffix
+    png = BytesIO()
+    ImageOps.exif_transpose(Image.open(BytesIO(content))).convert("RGB").save(png, "PNG")
+    return png.getvalue(), ".png"
+
+
+def answers(content: bytes, source: Path | str, campaign: str, batch: str | None = None) -> list[Answer]:
+    """The answers in an export of a project, in JSON or JSON-MIN; JSON-MIN does not have what was skipped.
+
+    A person goes by e-mail address, user name or number, whichever the export has first. What somebody submits without
+    a choice is ``skip``, as what they skip.
+
+    Args:
+        source: of the export, for messages.
+        batch: whose answers; None for all batches of the campaign.
+
+    Raises:
+        BadInput: it is no export of this campaign's project, or an answer is none of one label.
+    """
+    try:
+        rows = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{source}, line {error.lineno}: no JSON, it breaks off or is damaged; export again") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{source}: no JSON; export the project as JSON or JSON-MIN") from error
+    if not isinstance(rows, list):
+        raise BadInput(f"{source}: no export of Label Studio, which is a list; export the project as JSON or JSON-MIN")
+    found: list[Answer] = []
+    for number, row in enumerate(rows, start=1):
+        match row:
+            case {"data": dict(data), "annotations": [*given]}:
+                label = _label
+            case {"annotator": _}:
+                data, given, label = row, [row], _label_of_json_min
+            case _:
+                raise BadInput(
+                    f"{source}, entry {number}: no task with annotations; export the project as JSON or JSON-MIN"
+                )
+        where = f"{source}, task {row.get('id')}"
+        image, md5, of_batch = _asked(data, where, campaign)
+        if batch in (None, of_batch):
+            where += f", {image}"
+            found += [
+                Answer(image, md5, label(one, where), _person(one, where), _time(one, where), TOOL) for one in given
+            ]
+    return found
+
+
+def _asked(data: dict, where: str, campaign: str) -> tuple[str, str, str]:
+    """Image, hash and batch of a task."""
+    for name in DATA:
+        if not isinstance(data.get(name), str) or not data[name]:
+            raise BadInput(f"{where}: has no {name}; the laboratory did not write it, delete it from the project")
+    if data["campaign"] != campaign:
+        raise BadInput(
+            f"{where}, {data['path']}: belongs to the campaign {data['campaign']!r}, this is an export of another project; "
+            f"export that of {campaign!r}"
+        )
+    return data["path"], data["md5"], data["batch"]
+
+
+def _label(annotation: object, where: str) -> str:
+    """The label of an annotation in JSON."""
+    match annotation:
+        case {"was_cancelled": True} | {"result": []}:
+            return SKIP
+        case {"result": [*results]}:
+            for result in results:
+                match result:
+                    case {"from_name": "label", "value": {"choices": [str(label)]}} if label:
+                        return label
+    raise BadInput(f"{where}: must have one choice of `{LABEL}`; keep to the labelling interface of the laboratory")
+
+
+def _label_of_json_min(row: dict, where: str) -> str:
+    label = row.get(LABEL)
+    if isinstance(label, str) and label:
+        return label
+    raise BadInput(
+        f"{where}: must have one choice of `{LABEL}`; export the project as JSON, which has what was skipped"
+    )
+
+
+def _person(answer: dict, where: str) -> str:
+    found = answer.get("completed_by", answer.get("annotator"))
+    if isinstance(found, dict):
+        found = found.get("email") or found.get("username") or found.get("id")
+    name = " ".join(str(found).split()) if isinstance(found, str | int) else ""
+    if not name:
+        raise BadInput(f"{where}: nobody is named who annotated it; delete the annotation, and have it labelled again")
+    return name
+
+
+def _time(answer: dict, where: str) -> str:
+    """When the answer was given, or last changed: UTC, to the second."""
+    text = answer.get("updated_at") or answer.get("created_at")
+    try:
+        time = datetime.fromisoformat(str(text))
+        if time.tzinfo is None:
+            raise ValueError("no time zone")
+        return time.astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{where}: its time is {text!r}, not as in 2026-11-29T12:00:00Z; export again") from error
