@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError, SubElement, fromstring, tostring
 
 from PIL import Image, ImageOps
@@ -153,13 +154,13 @@ def _asked(data: dict, where: str, campaign: str) -> tuple[str, str, str]:
             raise BadInput(f"{where}: has no {name}; the laboratory did not write it, delete it from the project")
     if data["campaign"] != campaign:
         raise BadInput(
-            f"{where}, {data['path']}: belongs to the campaign {data['campaign']!r}, this is an export of another project; "
-            f"export that of {campaign!r}"
+            f"{where}, {data['path']}: belongs to the campaign {data['campaign']!r}; "
+            f"this is an export of another project, export that of {campaign!r}"
         )
     return data["path"], data["md5"], data["batch"]
 
 
-def _label(annotation: object, where: str) -> str:
+def _label(annotation: Any, where: str) -> str:
     """The label of an annotation in JSON."""
     match annotation:
         case {"was_cancelled": True} | {"result": []}:
@@ -172,7 +173,7 @@ def _label(annotation: object, where: str) -> str:
     raise BadInput(f"{where}: must have one choice of `{LABEL}`; keep to the labelling interface of the laboratory")
 
 
-def _label_of_json_min(row: dict, where: str) -> str:
+def _label_of_json_min(row: Any, where: str) -> str:
     label = row.get(LABEL)
     if isinstance(label, str) and label:
         return label
