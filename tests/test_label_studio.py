@@ -27,12 +27,13 @@ from lab.campaign.asked import Asked
 from lab.data.answers import NO_CLASS, SKIP, Answer, read, write
 from lab.errors import BadInput
 
-CAMPAIGN, CLASSES = "leaves", ["oak", 'ash & <"elm">', "beech"]
+CAMPAIGN, CLASSES = "leaves", ["oak", 'ash & <"elm">', "beech 5 $"]
 DATA = {"image": "/data/upload/2/x.png", "path": "oak/0.png", "md5": "0cc1", "batch": "3", "campaign": CAMPAIGN}
 AT = {"created_at": "2026-11-29T11:00:00.100000Z", "updated_at": "2026-11-29T14:00:00.902882+02:00"}
 RESULT = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["oak"]}}
-# As Label Studio 1.23.2 exports them, without what is not read.
-ANNOTATION = {"id": 5, "completed_by": 1, "result": [RESULT], "was_cancelled": False, "ground_truth": False, **AT}
+SUBMITTED = {**RESULT, "id": "Bx__kZj7YS", "origin": "prediction"}
+# As Label Studio 1.23.2 exports them once they were submitted in a browser, without what is not read.
+ANNOTATION = {"id": 5, "completed_by": 1, "result": [SUBMITTED], "was_cancelled": False, "ground_truth": False, **AT}
 TASK = {"id": 9, "annotations": [ANNOTATION], "drafts": [], "predictions": [1], "data": DATA, "meta": {}, "project": 2}
 ROW = {**DATA, "id": 9, "label": "oak", "annotator": 1, "annotation_id": 5, **AT, "lead_time": None}
 ANSWER = Answer("oak/0.png", "0cc1", "oak", "1", "2026-11-29T12:00:00+00:00", "Label Studio")
@@ -63,7 +64,8 @@ def asked_of(folder: Path, count: int, suffix: str = ".png") -> list[Asked]:
 # Tasks
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"))))
+# Without control characters, which XML does not know, and variables.
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cn"], exclude_characters="$"))))
 def test_the_interface_has_each_class_as_it_is_written_and_no_class_fits(classes: list[str]) -> None:
     view = fromstring(label_studio.labelling_config(classes))
     assert [choice.attrib["value"] for choice in view.iter("Choice")] == [*classes, NO_CLASS]
@@ -73,9 +75,18 @@ def test_the_interface_has_each_class_as_it_is_written_and_no_class_fits(classes
     assert (image.attrib["name"], choices.attrib["name"]) == ("image", "label")
 
 
-@pytest.mark.parametrize("name", ["oak\x01", "oak\udcff"])
-def test_a_class_that_xml_cannot_hold_is_refused(name: str) -> None:
-    with pytest.raises(BadInput, match=r"class 'oak\\.*rename the class"):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("oak\x01", "XML"),
+        ("oak\udcff", "XML"),
+        # What people chose would come back as "undefined".
+        ("$oak", "a variable"),
+        ("oak ${x}", "a variable"),
+    ],
+)
+def test_a_class_that_label_studio_cannot_show_is_refused(name: str, why: str) -> None:
+    with pytest.raises(BadInput, match=rf"class {re.escape(repr(name))}: .*{why}.*; rename the class"):
         label_studio.labelling_config(["ash", name])
 
 
@@ -229,6 +240,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     rows=st.lists(
         JSON | st.builds(lambda changed: {**TASK, **changed}, st.dictionaries(st.sampled_from([*TASK]), JSON))
@@ -501,7 +513,7 @@ def test_a_project_is_found_by_its_whole_title(stand_in: StandIn, batch: Batch) 
 
 def test_a_project_that_lacks_choices_is_refused(stand_in: StandIn, batch: Batch) -> None:
     batch(stand_in)
-    for labels, missing in ((["oak", "beech", "birch"], 'ash & <"elm">, no class fits'), ([], "ash & .*, oak")):
+    for labels, missing in ((["oak", "beech 5 $", "birch"], 'ash & <"elm">, no class fits'), ([], "ash & .*, oak")):
         stand_in.projects[0]["parsed_label_config"] = {"label": {"labels": labels}} if labels else {}
         with pytest.raises(BadInput, match=f"project 'leaves' at .*: `label` lacks the choices {missing}; add them"):
             batch(stand_in)

@@ -6,6 +6,7 @@ As Label Studio 1.23 has them: https://labelstud.io/guide/tasks, https://labelst
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -32,15 +33,20 @@ def labelling_config(classes: list[str]) -> str:
     """The labelling interface of a project, in XML: a picture, and one choice among the classes and ``no class fits``.
 
     Raises:
-        BadInput: XML cannot hold the name of a class.
+        BadInput: XML cannot hold the name of a class, or Label Studio would read a variable in it.
     """
     view = Element("View")
-    SubElement(view, "Image", name=PICTURE, value=f"${PICTURE}")
-    choices = SubElement(view, "Choices", name=LABEL, toName=PICTURE, choice="single-radio", required="true")
+    # The choices come first: below a large picture nobody would see them.
+    choices = SubElement(
+        view, "Choices", name=LABEL, toName=PICTURE, choice="single-radio", required="true", showInline="true"
+    )
     for name in [*classes, NO_CLASS]:
         choice = SubElement(choices, "Choice", value=name)
         if not _survives(choice):
             raise BadInput(f"class {name!r}: XML, and so Label Studio, cannot hold the name; rename the class")
+        if re.search(r"\$[\w.{}[\]]", name, re.ASCII):
+            raise BadInput(f"class {name!r}: Label Studio takes $ and what follows for a variable; rename the class")
+    SubElement(view, "Image", name=PICTURE, value=f"${PICTURE}")
     return tostring(view, encoding="unicode")
 
 
