@@ -136,7 +136,7 @@ def answers(content: bytes, source: Path | str, campaign: str, batch: str | None
     for number, row in enumerate(rows, start=1):
         match row:
             case {"data": dict(data), "annotations": [*given]}:
-                label = _label
+                label: Callable[[Any, str], str] = _label
             case {"annotator": _}:
                 data, given, label = row, [row], _label_of_json_min
             case _:
