@@ -41,8 +41,8 @@ ANSWER = Answer("oak/0.png", "0cc1", "oak", "1", "2026-11-29T12:00:00+00:00", "L
 TEXTS = st.text(min_size=1)
 
 
-def answers(rows: object, batch: str | None = None) -> list[Answer]:
-    return label_studio.answers(json.dumps(rows).encode(), "export.json", CAMPAIGN, batch)
+def answers(rows: object) -> list[Answer]:
+    return label_studio.answers(json.dumps(rows).encode(), "export.json", CAMPAIGN)
 
 
 def task(*annotations: object, **data: object) -> dict:
@@ -171,13 +171,6 @@ def test_an_annotation_that_never_changed_is_as_old_as_it_is() -> None:
     assert answers([task(annotation)]) == [ANSWER._replace(at="2026-11-29T11:00:00+00:00")]
 
 
-def test_a_batch_has_its_own_answers() -> None:
-    rows = [TASK, task(ANNOTATION, batch="4", path="oak/1.png")]
-    assert answers(rows, "4") == [ANSWER._replace(image="oak/1.png")]
-    assert len(answers(rows)) == 2
-    assert answers(rows, "5") == []
-
-
 def labelled(*choices: str, name: str = "label") -> dict:
     return task({**ANNOTATION, "result": [{**RESULT, "from_name": name, "value": {"choices": choices}}]})
 
@@ -271,7 +264,7 @@ def test_what_was_asked_comes_back(tmp_path: Path, path: str, by: str, label: st
         with pytest.raises(BadInput, match="nobody"):
             answers(rows)
         return
-    (found,) = answers(rows, "3")
+    (found,) = answers(rows)
     assert (found.image, found.md5, found.label) == (path, "0cc1", label)
     write([found], tmp_path / "answers.csv")
     assert read(tmp_path / "answers.csv") == [found]

@@ -111,7 +111,7 @@ def picture(file: Path, md5: str) -> tuple[bytes, str]:
     return png.getvalue(), ".png"
 
 
-def answers(content: bytes, source: Path | str, campaign: str, batch: str | None = None) -> list[Answer]:
+def answers(content: bytes, source: Path | str, campaign: str) -> list[Answer]:
     """The answers in an export of a project, in JSON or JSON-MIN; JSON-MIN does not have what was skipped.
 
     A person goes by e-mail address, user name or number, whichever the export has first. What somebody submits without
@@ -119,7 +119,6 @@ def answers(content: bytes, source: Path | str, campaign: str, batch: str | None
 
     Args:
         source: of the export, for messages.
-        batch: whose answers; None for all batches of the campaign.
 
     Raises:
         BadInput: it is no export of this campaign's project, or an answer is none of one label.
@@ -144,17 +143,14 @@ def answers(content: bytes, source: Path | str, campaign: str, batch: str | None
                     f"{source}, entry {number}: no task with annotations; export the project as JSON or JSON-MIN"
                 )
         where = f"{source}, task {row.get('id')}"
-        image, md5, of_batch = _asked(data, where, campaign)
-        if batch in (None, of_batch):
-            where += f", {image}"
-            found += [
-                Answer(image, md5, label(one, where), _person(one, where), _time(one, where), TOOL) for one in given
-            ]
+        image, md5 = _asked(data, where, campaign)
+        where += f", {image}"
+        found += [Answer(image, md5, label(one, where), _person(one, where), _time(one, where), TOOL) for one in given]
     return found
 
 
-def _asked(data: dict, where: str, campaign: str) -> tuple[str, str, str]:
-    """Image, hash and batch of a task."""
+def _asked(data: dict, where: str, campaign: str) -> tuple[str, str]:
+    """Image and hash of a task."""
     for name in DATA:
         if not isinstance(data.get(name), str) or not data[name]:
             raise BadInput(f"{where}: has no {name}; the laboratory did not write it, delete it from the project")
@@ -163,7 +159,7 @@ def _asked(data: dict, where: str, campaign: str) -> tuple[str, str, str]:
             f"{where}, {data['path']}: belongs to the campaign {data['campaign']!r}; "
             f"this is an export of another project, export that of {campaign!r}"
         )
-    return data["path"], data["md5"], data["batch"]
+    return data["path"], data["md5"]
 
 
 def _label(annotation: Any, where: str) -> str:
