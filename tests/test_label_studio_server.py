@@ -71,7 +71,6 @@ class LabelStudio:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
 
     def start(self) -> None:
         words = ["start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
@@ -95,15 +94,15 @@ class LabelStudio:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def log_in(self, email: str) -> requests.Session:
-        """A browser of somebody who has logged in."""
-        browser = requests.Session()
-        page = browser.get(f"{self.url}/user/login/").text
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    def log_in(self, email: str, page: str = "login") -> requests.Session:
+        """The browser of somebody who has logged in; or signed up, as those do who are new."""
+        browser, address = requests.Session(), f"{self.url}/user/{page}/"
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(address).text)
         assert token
         form = {"email": email, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
-        assert browser.post(f"{self.url}/user/login/", data=form, headers={"Referer": self.url}).ok
-        browser.headers |= {"X-CSRFToken": browser.cookies["csrftoken"], "Referer": self.url}
+        assert browser.post(address, data=form, headers={"Referer": self.url}).ok
+        assert "sessionid" in browser.cookies
+        browser.headers.update({"X-CSRFToken": browser.cookies["csrftoken"], "Referer": self.url})
         return browser
 
 
@@ -111,11 +110,13 @@ class LabelStudio:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
     install()
     started = LabelStudio(tmp_path_factory.mktemp("studio"))
-    with pytest.MonkeyPatch.context() as patch:
-        made = started.log_in(ANNA).post(f"{started.url}/api/token/")
-        patch.setenv(server.TOKEN, made.json()["token"])
-        yield started
-    started.kill()
+    try:
+        started.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(server.TOKEN, started.log_in(ANNA).post(f"{started.url}/api/token/").json()["token"])
+            yield started
+    finally:
+        started.kill()
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,6 @@ def test_another_batch_shows_its_predictions_too(studio: LabelStudio, asked: lis
 
 def test_what_people_answer_comes_back(studio: LabelStudio, asked: list[Asked]) -> None:
     anna = studio.log_in(ANNA)
-    assert anna.post(f"{studio.url}/api/users/", json={"email": "ben@example.org", "password": PASSWORD}).ok
     labels = dict(zip([one.image for one in asked], [*CLASSES, NO_CLASS, SKIP], strict=False))
     tasks = [task for task in tasks_of(studio, anna) if task["data"]["batch"] == "3"]
     for task in tasks:
@@ -226,7 +226,7 @@ def test_what_people_answer_comes_back(studio: LabelStudio, asked: list[Asked]) 
 
 
 def test_two_people_who_answer_are_told_apart(studio: LabelStudio, asked: list[Asked]) -> None:
-    ben = studio.log_in("ben@example.org")
+    ben = studio.log_in("ben@example.org", "signup")
     task = next(task for task in tasks_of(studio, ben) if task["data"]["path"] == asked[0].image)
     result = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [NO_CLASS]}}
     assert ben.post(f"{studio.url}/api/tasks/{task['id']}/annotations/", json={"result": [result]}).ok
@@ -239,7 +239,7 @@ def test_tasks_in_a_file_need_no_server_for_their_pictures(studio: LabelStudio, 
     anna = studio.log_in(ANNA)
     project = anna.post(f"{studio.url}/api/projects", json={"title": "By file", "label_config": CONFIG}).json()["id"]
     tasks = label_studio.tasks("3", asked[:2], label_studio.data_uri, "leaves")
-    assert anna.post(f"{studio.url}/api/projects/{project}/import", json=tasks).json()["predictions_count"] == 1
+    assert anna.post(f"{studio.url}/api/projects/{project}/import", json=tasks).json()["prediction_count"] == 1
     values = {"project": project}
     images = {task["data"]["image"] for task in anna.get(f"{studio.url}/api/tasks", params=values).json()["tasks"]}
     assert images == {label_studio.data_uri(one) for one in asked[:2]}
