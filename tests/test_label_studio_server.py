@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Timer
@@ -79,7 +80,7 @@ class LabelStudio:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not self._is_up():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()[-2000:]
             time.sleep(0.2)
@@ -91,7 +92,8 @@ class LabelStudio:
             return False
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def log_in(self, email: str, page: str = "login") -> requests.Session:
@@ -156,18 +158,21 @@ def test_a_server_that_is_killed_on_the_way_gets_the_rest_once(
 
     def killed_in_the_sixth(method: str, url: str, **values: Any) -> requests.Response:
         imports.extend([url] if url.endswith("/import") else [])
-        if len(imports) == 6:  # the second of tasks, after four of pictures
-            Timer(0.1, studio.kill).start()
-        return request(method, url, **values)
+        if len(imports) < 6:  # the second of tasks, after four of pictures
+            return request(method, url, **values)
+        Timer(0.1, studio.kill).start()
+        try:
+            return request(method, url, **values)
+        finally:
+            studio.process.wait()
 
     monkeypatch.setattr(requests, "request", killed_in_the_sixth)
     with pytest.raises(BadInput, match=f"{studio.url}: no connection, or it broke"):
         send(studio, asked)
     monkeypatch.setattr(requests, "request", request)
-    studio.process.wait()
     studio.start()
     there = len(tasks_of(studio, studio.log_in(ANNA)))
-    assert 3 <= there < 12
+    assert there in (3, 6), "three tasks, or the six that the server finished before it died"
     assert send(studio, asked).added == 12 - there
     assert send(studio, asked) == server.Sent(f"{studio.url}/projects/1", 0)
 
