@@ -6,6 +6,7 @@ As Label Studio 1.23 has them: https://labelstud.io/guide/tasks, https://labelst
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -32,15 +33,20 @@ def labelling_config(classes: list[str]) -> str:
     """The labelling interface of a project, in XML: a picture, and one choice among the classes and ``no class fits``.
 
     Raises:
-        BadInput: XML cannot hold the name of a class.
+        BadInput: XML cannot hold the name of a class, or Label Studio would read a variable in it.
     """
     view = Element("View")
-    SubElement(view, "Image", name=PICTURE, value=f"${PICTURE}")
-    choices = SubElement(view, "Choices", name=LABEL, toName=PICTURE, choice="single-radio", required="true")
+    # The choices come first: below a large picture nobody would see them.
+    choices = SubElement(
+        view, "Choices", name=LABEL, toName=PICTURE, choice="single-radio", required="true", showInline="true"
+    )
     for name in [*classes, NO_CLASS]:
         choice = SubElement(choices, "Choice", value=name)
         if not _survives(choice):
             raise BadInput(f"class {name!r}: XML, and so Label Studio, cannot hold the name; rename the class")
+        if re.search(r"\$[\w.{}[\]]", name, re.ASCII):
+            raise BadInput(f"class {name!r}: Label Studio takes $ and what follows for a variable; rename the class")
+    SubElement(view, "Image", name=PICTURE, value=f"${PICTURE}")
     return tostring(view, encoding="unicode")
 
 
@@ -105,7 +111,7 @@ def picture(file: Path, md5: str) -> tuple[bytes, str]:
     return png.getvalue(), ".png"
 
 
-def answers(content: bytes, source: Path | str, campaign: str, batch: str | None = None) -> list[Answer]:
+def answers(content: bytes, source: Path | str, campaign: str) -> list[Answer]:
     """The answers in an export of a project, in JSON or JSON-MIN; JSON-MIN does not have what was skipped.
 
     A person goes by e-mail address, user name or number, whichever the export has first. What somebody submits without
@@ -113,7 +119,6 @@ def answers(content: bytes, source: Path | str, campaign: str, batch: str | None
 
     Args:
         source: of the export, for messages.
-        batch: whose answers; None for all batches of the campaign.
 
     Raises:
         BadInput: it is no export of this campaign's project, or an answer is none of one label.
@@ -130,7 +135,7 @@ def answers(content: bytes, source: Path | str, campaign: str, batch: str | None
     for number, row in enumerate(rows, start=1):
         match row:
             case {"data": dict(data), "annotations": [*given]}:
-                label = _label
+                label: Callable[[Any, str], str] = _label
             case {"annotator": _}:
                 data, given, label = row, [row], _label_of_json_min
             case _:
@@ -138,17 +143,14 @@ def answers(content: bytes, source: Path | str, campaign: str, batch: str | None
                     f"{source}, entry {number}: no task with annotations; export the project as JSON or JSON-MIN"
                 )
         where = f"{source}, task {row.get('id')}"
-        image, md5, of_batch = _asked(data, where, campaign)
-        if batch in (None, of_batch):
-            where += f", {image}"
-            found += [
-                Answer(image, md5, label(one, where), _person(one, where), _time(one, where), TOOL) for one in given
-            ]
+        image, md5 = _asked(data, where, campaign)
+        where += f", {image}"
+        found += [Answer(image, md5, label(one, where), _person(one, where), _time(one, where), TOOL) for one in given]
     return found
 
 
-def _asked(data: dict, where: str, campaign: str) -> tuple[str, str, str]:
-    """Image, hash and batch of a task."""
+def _asked(data: dict, where: str, campaign: str) -> tuple[str, str]:
+    """Image and hash of a task."""
     for name in DATA:
         if not isinstance(data.get(name), str) or not data[name]:
             raise BadInput(f"{where}: has no {name}; the laboratory did not write it, delete it from the project")
@@ -157,7 +159,7 @@ def _asked(data: dict, where: str, campaign: str) -> tuple[str, str, str]:
             f"{where}, {data['path']}: belongs to the campaign {data['campaign']!r}; "
             f"this is an export of another project, export that of {campaign!r}"
         )
-    return data["path"], data["md5"], data["batch"]
+    return data["path"], data["md5"]
 
 
 def _label(annotation: Any, where: str) -> str:
