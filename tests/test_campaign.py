@@ -145,7 +145,10 @@ def test_a_campaign_of_two_batches(campaign: Path, capsys: pytest.CaptureFixture
     run(1)
     assert [result["labels"] for result in history.read(2)] == [6, 11]
     command()
-    assert "batch 2 waits for 5 labels, 0 given\n2 of 2 cycles are done" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "batch 2 waits for 5 labels, 0 given\n2 of 2 cycles are done" in printed
+    accuracy = history.read(2)[1]["accuracy"]
+    assert f"\n11 labels, {accuracy:.1%} [" in printed
 
 
 def test_a_cycle_trains_and_tests_on_what_people_said(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +351,8 @@ def test_a_label_that_changes_says_which_cycles_are_stale(campaign: Path, capsys
     printed = capsys.readouterr().out
     assert f"batch 1, {image}: was {label_of(image)}, is {(int(label_of(image)) + 1) % 10} now" in printed
     assert "cycle 1 used other labels: the next dvc repro runs it again" in printed
-    assert "1 of 2 cycles are done with these labels\nnext: git add data/answers" in printed
+    assert "1 of 2 cycles are done with these labels\n" in printed
+    assert "\nnext: git add data/answers" in printed
     assert set(kept) < set(answers.read(answers.path_of("1"))), "what was said before stays"
     write_text(Path("y.csv"), "image,label\ntest/00000.bmp,5\n")
     command("take", "y.csv")

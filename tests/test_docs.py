@@ -173,7 +173,7 @@ def _check_python(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _check_git(words: list[str], _: pytest.MonkeyPatch) -> None:
     command, *rest = words
-    assert command in ("config", "checkout", "stash")
+    assert command in ("add", "config", "checkout", "commit", "stash")
     if command == "checkout":
         assert all((ROOT / name).exists() or name.endswith("-branch") for name in rest)
 

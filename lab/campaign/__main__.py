@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from lab.campaign import batches, folder, label_studio, server, take
 from lab.campaign.batches import Batch, Campaign
-from lab.data import answers
+from lab.data import answers, history
 from lab.data.answered import AUDIT
 from lab.data.answers import NO_CLASS, SKIP
 from lab.data.files import write_bytes
@@ -51,6 +53,11 @@ def _status(_: Namespace) -> None:
         else:
             print(f"{name}: all {decided:,} images are labelled{_disputed(batch)}")
     print(f"{campaign.done} of {campaign.listed} cycles are done with these labels")
+    if campaign.done:
+        # Imported where it is used: the other commands do not wait for matplotlib.
+        from lab.report import stopping
+
+        print(stopping.line(pd.DataFrame(history.read(campaign.done))))
     _say_next(campaign)
 
 
