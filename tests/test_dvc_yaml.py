@@ -111,7 +111,15 @@ def test_how_a_stage_is_run_retrains_nothing(name: str) -> None:
 
 
 def test_code_that_computes_knows_no_process() -> None:
-    above = ("lab/process/", "lab/study/", "lab/report/", "lab/campaign/", "lab/carry.py", "lab/verify.py", "lab/replay.py")
+    above = (
+        "lab/process/",
+        "lab/study/",
+        "lab/report/",
+        "lab/campaign/",
+        "lab/carry.py",
+        "lab/verify.py",
+        "lab/replay.py",
+    )
     for file in [*files_of(Path("stages")), *files_of(Path("lab"))]:
         if not file.as_posix().startswith(above):
             assert not [path for path in imports_of(file) if path.as_posix().startswith("lab/process")], file

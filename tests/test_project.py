@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"stages", "lab", "bench", "tests"}
 # What pinned packages bring with them.
-BROUGHT = {"boto3", "botocore", "dvc-data", "dvc-render", "packaging", "pillow", "pydantic_core"}
+BROUGHT = {"boto3", "botocore", "dvc-data", "dvc-render", "packaging", "pillow", "pydantic_core", "requests"}
 
 
 def pins(file: str) -> dict[str, str]:
