@@ -35,17 +35,17 @@ def test_what_is_known_is_shown_before_anything_is_measured(
         if network not in measured:
             shown.append(capsys.readouterr().out)
         measured.append(network)
-        # 11,000,000 images of training and 545,000 of scoring in ten hours
-        return estimate.Speed(36_000 / 11_545_000, 36_000 / 11_545_000)
+        # 11,000,000 images of training and 565,000 of scoring in ten hours
+        return estimate.Speed(36_000 / 11_565_000, 36_000 / 11_565_000)
 
     measured: list[estimate.Network] = []
     monkeypatch.setattr(estimate, "speed_of", speed_of)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     forecast.show(arms, jobs=2)
-    # 10 cycles of 1,000 to 10,000 labels, 200 epochs; 10,000 test images and the rest of the pool are scored
+    # 10 cycles of 1,000 to 10,000 labels, 200 epochs; 10,000 test images, 2,000 of the stop set, the rest of the pool
     row = next(line.split() for line in shown[0].splitlines() if line.startswith("resnet18-sgd-s0"))
-    assert row == ["resnet18-sgd-s0", "10,000", "11,000,000", "545,000"]
-    assert shown[0].splitlines()[61].split() == ["all", "660,000,000", "32,700,000"]
+    assert row == ["resnet18-sgd-s0", "10,000", "11,000,000", "565,000"]
+    assert shown[0].splitlines()[61].split() == ["all", "660,000,000", "33,900,000"]
     assert "On one NVIDIA H100: about 9.1 hours (resnet18, resnet34, resnet50 expected, not measured)\n" in shown[0]
     assert (
         "On one NVIDIA A100: about 14.6 hours (resnet18 published, not measured here; "
@@ -55,7 +55,7 @@ def test_what_is_known_is_shown_before_anything_is_measured(
     assert "Measuring 3 networks on this machine. To skip it, press Ctrl-C: nothing is lost" in shown[0]
     assert "measuring the speed of this machine: 3 of 3 networks" in last
     row = next(line.split() for line in last.splitlines() if line.startswith("resnet50-adam "))
-    assert row == ["resnet50-adam", "5", f"{11_545_000 / 36_000:,.0f}", "10.00"]
+    assert row == ["resnet50-adam", "5", f"{11_565_000 / 36_000:,.0f}", "10.00"]
     assert "Here, 2 at once: about 300.0 hours" in last
 
 

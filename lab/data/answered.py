@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lab.data.dataset import UNKNOWN
 from lab.data.files import write_text
 
-COLUMNS = ["index", "label"]
+HEADER = "index,label\n"
 # The batch of the test set; those of training images are numbers, of the first cycle that trains on them.
 AUDIT = "audit"
 
@@ -31,12 +30,13 @@ def write(rows: Iterable[tuple[int, int]], batch: str) -> None:
 
 def text_of(rows: Iterable[tuple[int, int]]) -> str:
     """What ``write`` writes, in the order of the indices."""
-    return pd.DataFrame(sorted(rows), columns=COLUMNS).to_csv(index=False)
+    return HEADER + "".join(f"{index},{label}\n" for index, label in sorted(rows))
 
 
 def labels(batch: str, count: int) -> NDArray[np.int64]:
     """The label of each of so many images, int64 (count,); ``UNKNOWN`` where people decided nothing."""
     found = np.full(count, UNKNOWN)
-    rows = pd.read_csv(path_of(batch), dtype=np.int64)
-    found[rows["index"]] = rows["label"]
+    for line in path_of(batch).read_text().splitlines()[1:]:
+        index, label = line.split(",")
+        found[int(index)] = int(label)
     return found

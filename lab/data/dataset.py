@@ -20,20 +20,22 @@ class Source(NamedTuple):
 
 
 class Split(NamedTuple):
-    """images: uint8 (n, size, size, 3), 0 … 255; labels: int64 (n,), 0 … classes − 1. sources: of files alone."""
+    """images: uint8 (n, size, size, 3), 0 … 255; labels: int64 (n,), 0 … classes − 1."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    sources: list[Source] | None = None
 
 
 class Dataset(NamedTuple):
-    """pixels: of a side as the network sees images; None for all of the images'."""
+    """pixels: of a side as the network sees images; None for all of the images'. sources: of train and test; None where
+    images are no files.
+    """
 
     train: Split
     test: Split
     classes: list[str]
     pixels: int | None = None
+    sources: tuple[list[Source], list[Source]] | None = None
 
 
 class Augmentation(NamedTuple):

@@ -40,10 +40,10 @@ def write(dataset: Dataset, folder: Path = FOLDER, augmentation: Augmentation = 
             raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
         write_array(folder / f"{name}_images.npy", split.images)
         write_array(folder / f"{name}_labels.npy", split.labels)
-        if split.sources:
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(split.sources)
-            write_text(folder / f"{name}_sources.csv", text.getvalue())
+    for name, sources in zip(("train", "test"), dataset.sources or (), strict=False):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(sources)
+        write_text(folder / f"{name}_sources.csv", text.getvalue())
     mean, std = channel_statistics(dataset.train.images)
     write_json(
         folder / "statistics.json",

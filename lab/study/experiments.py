@@ -8,15 +8,17 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+from lab.data import answers
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE, parse
+from lab.query.oracle import HIDDEN
 from lab.study.arms import Arm, with_settings
 from lab.study.plan import read_by
 
 # Stages that compute no result: they refuse, keep a network, draw.
 WITHOUT_RESULT = ("check", "network", "plot")
 # Sources of data sets, and what those that read image files share.
-SOURCES, IMAGES, OF_IMAGES = "lab/data/sets", "lab/data/images", ("folder", "csv")
+SOURCES, IMAGES, OF_IMAGES = "lab/data/sets", "lab/data/images", ("folder", "csv", "unlabelled")
 # What dvc.yaml says of a stage that changes no result: how it is described and shown. A `foreach` has it under `do`.
 SHOWN = {"do", "desc", "metrics", "plots"}
 
@@ -135,6 +137,8 @@ def _basis(settings: dict[str, object], revision: str, folder: Path | None = Non
     if SOURCES in deps:
         deps = deps - {SOURCES} | {f"{SOURCES}/{source}.py"}
         deps -= set() if source in OF_IMAGES else {IMAGES}
+    # Labels that people gave, where they are asked.
+    deps -= {str(answers.FOLDER)} if params.get("oracle") == HIDDEN else set()
     files = {"requirements.txt", *(Template(dep).safe_substitute(params) for dep in deps)}
     return {"stages": stages, "params": read_by(params), "files": {file: hashes.get(file) for file in files}}
 

@@ -51,17 +51,16 @@ def read(raw: Path, host: Host, root: Path, image_size: int, faults: str) -> Dat
     if len(kept) < 2:
         raise BadInput(f"{root}: {len(kept)} classes are left, and a classifier needs two")
     number = {name: label for label, name in enumerate(kept)} | ({} if is_labelled else {"": UNKNOWN})
-    splits = []
+    splits, sources = [], []
     for split in ("train", "test"):
         rows = [row for row in left if files[row].split == split and files[row].label in number]
         # Class after class, as they are listed, equal scores would all go to the first one.
         rows.sort(key=lambda row: files[row].md5)
         images = Stored(stored, side, np.array(rows, dtype=np.int64))
-        labels = np.array([number[files[row].label] for row in rows], np.int64)
-        sources = [Source(files[row].path, files[row].md5) for row in rows]
-        # Images that give slices as an array does, which is all that is asked of them here.
-        splits.append(Split(cast(np.ndarray, images), labels, sources))
-    return Dataset(splits[0], splits[1], kept, image_size)
+        # It gives slices as an array does, which is all that is asked of it here.
+        splits.append(Split(cast(np.ndarray, images), np.array([number[files[row].label] for row in rows], np.int64)))
+        sources.append([Source(files[row].path, files[row].md5) for row in rows])
+    return Dataset(splits[0], splits[1], kept, image_size, (sources[0], sources[1]))
 
 
 def _in_both(files: list[File]) -> Iterator[tuple[int, str]]:
