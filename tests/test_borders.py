@@ -244,7 +244,7 @@ def test_another_source_of_data_reads_them_again_and_trains_nothing(finished: Cl
     before = finished.output_hashes()
     for name, text in SOURCES.items():
         change.append(name, text)
-    assert stale(finished) == {"download", "prepare"}
+    assert stale(finished) == {"download", "prepare", "answers"}
     printed = finished("dvc", "repro")
     assert "lab.process.launch prepare" in printed
     assert "launch cycle" not in printed

@@ -64,6 +64,7 @@ def test_a_run_goes_through_all_stages(clone: Clone, first: str) -> None:
         "prepare",
         "cold_start",
         "replay",
+        "answers",
         "cycle@0",
         "cycle@1",
         "summarise",
@@ -99,13 +100,13 @@ def test_settings_of_another_optimizer_leave_a_run_valid(clone: Clone, first: st
 
 
 def test_more_cycles_reuse_those_done(clone: Clone, longer: str) -> None:
-    assert stages_run(longer) == ["check", "replay", "cycle@2", "summarise", "plot"]
+    assert stages_run(longer) == ["check", "replay", "answers", "cycle@2", "summarise", "plot"]
     assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20, 60, 100]
 
 
 def test_fewer_cycles_run_none_and_leave_no_trace_of_the_others(clone: Clone, first: str) -> None:
     log = clone("dvc", "exp", "run", "--name", "shorter", *settings(1))
-    assert stages_run(log) == ["check", "replay", "summarise", "plot"]
+    assert stages_run(log) == ["check", "replay", "answers", "summarise", "plot"]
     assert pd.read_csv(clone.folder / "plots/curve.csv")["labels"].tolist() == [20]
 
 
