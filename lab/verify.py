@@ -5,6 +5,7 @@ compares its hash with its name; DVC itself trusts what it has write-protected. 
 labelled-index files: each begins with all of its predecessor, and all named runs start from the same set.
 """
 
+import csv
 import hashlib
 import json
 import shlex
@@ -19,9 +20,14 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 
-from lab.data import answers, labelled, prepared
+from lab import params
+from lab.data import answered, answers, labelled, prepared
+from lab.data.dataset import Source
 from lab.errors import BadInput
 from lab.process import ending
+from lab.query import oracle
+from lab.study.experiments import git
+from stages.answers import Known
 
 WORKSPACE = "workspace"
 MISSING, CHANGED = "is missing from the cache", "was changed in the cache"
@@ -55,8 +61,8 @@ def main() -> None:
         broken = {item.output: fault for item in files.values() if (fault := fault_of(item.file, item.hash))}
         for output, fault in broken.items():
             faults.append(f"{revision}: {output} {fault}\n    repair: {repair_of(files[output])}")
-        faults += faults_of_the_answers(revision)
-        faults += faults_of_the_chain(revision, {o: item for o, item in files.items() if o not in broken})
+        intact = {output: item for output, item in files.items() if output not in broken}
+        faults += [*faults_of_the_chain(revision, intact), *faults_of_the_answers(revision, intact)]
         if revision != WORKSPACE and str(labelled.path_of(0)) in files:
             first_sets[revision] = files[str(labelled.path_of(0))].hash
     if len(set(first_sets.values())) > 1:
@@ -157,13 +163,44 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
         yield f"{revision}: {error}"
 
 
-def faults_of_the_answers(revision: str) -> Iterator[str]:
-    """Labels that people gave, where Git does not hold what a revision's cycles were computed from."""
-    with Repo(rev=None if revision == WORKSPACE else revision) as repo:
-        deps = [dep for stage in repo.index.stages for dep in stage.deps if dep.def_path == str(answers.FOLDER)]
-        if any(dep.hash_info and dep.status() for dep in deps):
-            cure = "run `dvc repro`" if revision == WORKSPACE else f"commit {answers.FOLDER}, or bring it back"
-            yield f"{revision}: the labels in {answers.FOLDER} are not those that its cycles used; {cure}"
+def faults_of_the_answers(revision: str, files: dict[str, Cached]) -> Iterator[str]:
+    """Cycles that used other labels than the answers of people, as the revision has them, decide.
+
+    Args:
+        files: intact objects by their output.
+    """
+
+    def text_of(path: Path) -> str:
+        if revision == WORKSPACE:
+            return path.read_text() if path.exists() else ""
+        try:
+            return git("show", f"{files[str(labelled.path_of(0))].commit}:{path}") + "\n"
+        except BadInput:
+            return ""
+
+    sources = files.get(str(prepared.FOLDER / "train_sources.csv"))
+    values = params.parse(text_of(params.PARAMS_FILE)) if sources else {}
+    if sources is None or values.get("oracle") != oracle.PEOPLE:
+        return
+    classes = json.loads(files[str(prepared.FOLDER / "statistics.json")].file.read_text())["classes"]
+    with open(sources.file, newline="", encoding="utf-8") as file:
+        known = Known([Source(*row) for row in csv.reader(file)], classes, "train")
+    given: dict[Path, list[answers.Answer]] = {}
+    cure = "run `dvc repro`" if revision == WORKSPACE else f"commit {answers.FOLDER}, or bring it back"
+    for cycle, _ in values["cycles"]:
+        path = answers.path_of(values["dataset"], str(cycle))
+        used = files.get(str(answered.path_of(str(cycle))))
+        if used is None:
+            return
+        if text := text_of(path):
+            given[path] = answers.parse(text.splitlines(), path)
+        try:
+            is_right = answered.text_of(known.rows(given)) == used.file.read_text()
+        except BadInput as error:
+            yield f"{revision}: {error}"
+            return
+        if not is_right:
+            yield f"{revision}: cycle {cycle} used other labels than those in {answers.FOLDER}; {cure}"
 
 
 def _file(folder: Path, name: str) -> Path:

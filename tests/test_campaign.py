@@ -3,17 +3,20 @@
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.campaign import __main__, batches, folder
+from lab.campaign import __main__, batches, folder, server
 from lab.data import answered, answers, details, history, labelled, prepared
 from lab.data.answered import AUDIT
 from lab.data.answers import NO_CLASS, SKIP, Answer
@@ -24,10 +27,15 @@ from lab.process import check
 from lab.training.learner import Learner
 from stages import answers as stage
 from stages import cycle, plot, summarise
-from tests.conftest import FIRST_LABELLED, POOL_SIZE, TEST_SIZE, RecordingHost, read_params, write_params
+from tests.conftest import FIRST_LABELLED, POOL_SIZE, ROOT, TEST_SIZE, RecordingHost, read_params, write_params
 
-NOON = "2026-11-29T12:00:00+00:00"
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 TABLE = Path("data/batches/0/labels.csv")
+IMAGE = f"train/{FIRST_LABELLED[0]:05d}.bmp"
+
+
+def path_of(batch: str) -> Path:
+    return answers.path_of("cifar10", batch)
 
 
 def answer(label: str, by: str = "anna", minute: int = 0, image: str = "a.png") -> Answer:
@@ -59,7 +67,7 @@ WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_
 
 @given(st.lists(st.builds(Answer, WORDS, WORDS, WORDS, WORDS, WORDS, WORDS), max_size=5))
 def test_answers_come_back_whatever_their_order(laboratory: Path, given: list[Answer]) -> None:
-    path = answers.path_of("0")
+    path = path_of("0")
     answers.write(given, path)
     before = path.read_bytes()
     assert set(answers.read(path)) == set(given)
@@ -75,6 +83,8 @@ def campaign(laboratory: Path) -> Path:
     prepared.write(Dataset(*wrong, prepared.read_statistics().classes))
     write_params({**read_params(), "oracle": "people", "strategy": "loss_prediction", "cycles": [[0, 1]]})
     answers.FOLDER.mkdir()
+    for name in ("prepare", "cold_start"):
+        locked(name)
     return laboratory
 
 
@@ -113,20 +123,41 @@ def label_all(*names: str) -> None:
         command("take", fill_in(name))
 
 
+def locked(name: str, number: int = 0) -> None:
+    """Write the entry of a stage in dvc.lock, as DVC would after it: without code and folders."""
+    of_stage = STAGES[name].get("do", STAGES[name])
+    values = read_params()
+
+    def filled(text: str) -> str:
+        text = re.sub(r"\$\{item\[(\d)\]\}", lambda found: str(number + int(found[1])), text)
+        return Template(text).safe_substitute(values)
+
+    def value_of(key: str) -> object:
+        found = values
+        for part in filled(key).split("."):
+            found = found[part]
+        return found
+
+    files = [Path(filled(text)) for key in ("deps", "outs") for text in of_stage[key] if isinstance(text, str)]
+    entry = {
+        "deps": [
+            {"path": str(path), "md5": md5(path.read_bytes()).hexdigest()}
+            for path in files
+            if path.is_file() and path.parts[0] in ("data", "metrics")
+        ],
+        "params": {"params.yaml": {filled(key): value_of(key) for key in of_stage["params"]}},
+    }
+    lock = json.loads(batches.LOCK.read_text()) if batches.LOCK.exists() else {"stages": {}}
+    lock["stages"][name if name in ("prepare", "cold_start") else f"{name}@{number}"] = entry
+    write_text(batches.LOCK, json.dumps(lock))
+
+
 def run(number: int) -> RecordingHost:
-    """A cycle, and the entry in dvc.lock that DVC writes."""
+    """A cycle, as DVC runs it."""
     stage.main(RecordingHost())
     host = RecordingHost()
     cycle.main(host, str(number))
-    used = [answered.path_of(AUDIT), answered.path_of(str(number)), labelled.path_of(number)]
-    made = [labelled.path_of(number + 1), details.path_of(number)]
-    held = {
-        key: [{"path": str(path), "md5": md5(path.read_bytes()).hexdigest()} for path in paths]
-        for key, paths in (("deps", used), ("outs", made))
-    }
-    lock = json.loads(batches.LOCK.read_text()) if batches.LOCK.exists() else {"stages": {}}
-    lock["stages"][f"cycle@{number}"] = held
-    write_text(batches.LOCK, json.dumps(lock))
+    locked("cycle", number)
     return host
 
 
@@ -134,7 +165,7 @@ def test_a_campaign_of_two_batches(campaign: Path, capsys: pytest.CaptureFixture
     command()
     assert f"the audit set waits for {TEST_SIZE} labels, 0 given\nbatch 0 waits for 6 labels" in capsys.readouterr().out
     label_all(AUDIT, "0")
-    assert "next: git add data/answers" in capsys.readouterr().out
+    assert "next: dvc repro" in capsys.readouterr().out
     assert read_params()["cycles"] == [[0, 1]], "it is not done yet"
     run(0)
     command("ask")
@@ -146,7 +177,7 @@ def test_a_campaign_of_two_batches(campaign: Path, capsys: pytest.CaptureFixture
     assert [result["labels"] for result in history.read(2)] == [6, 11]
     command()
     printed = capsys.readouterr().out
-    assert "batch 2 waits for 5 labels, 0 given\n2 of 2 cycles are done" in printed
+    assert "batch 2 waits for 5 labels, 0 given\n2 of 2 cycles are done with these labels and params" in printed
     accuracy = history.read(2)[1]["accuracy"]
     assert f"\n11 labels, {accuracy:.1%} [" in printed
 
@@ -186,7 +217,7 @@ def test_images_that_no_class_fits_are_neither_trained_nor_tested_on(campaign: P
 )
 def test_a_cycle_whose_labels_are_missing_does_not_begin(campaign: Path, missing: str, why: str) -> None:
     label_all(AUDIT, "0")
-    path = answers.path_of(missing)
+    path = path_of(missing)
     answers.write(answers.read(path)[1:], path)
     host = RecordingHost()
     stage.main(host)
@@ -250,21 +281,31 @@ def test_ties_go_back_into_the_queue(campaign: Path, capsys: pytest.CaptureFixtu
     assert [row.split(",")[1] for row in TABLE.read_text().splitlines()[1:]] == [tied]
     write_text(TABLE, f"image,label,by\n{tied},no class fits,carl\n")
     command("take", TABLE)
-    assert dict(stage.decided("0", "train"))[FIRST_LABELLED[2]] == UNFIT
-    assert "batch 0: all 6 images are labelled, people disagreed about 1" in capsys.readouterr().out
+    stage.main(RecordingHost())
+    assert answered.labels("0", POOL_SIZE)[FIRST_LABELLED[2]] == UNFIT
+    assert "batch 0: all 6 images are labelled, people disagree about 1" in capsys.readouterr().out
 
 
-def test_labels_that_were_not_taken_are_not_written_over(campaign: Path) -> None:
+def test_a_table_that_was_filled_in_is_never_written_over(campaign: Path, capsys: pytest.CaptureFixture) -> None:
     command("ask")
-    before = fill_in("0").read_bytes()
-    with pytest.raises(BadInput, match=r"labels\.csv: 6 labels in it were not taken yet, as that of train/.*take them"):
-        command("ask")
-    assert TABLE.read_bytes() == before
+    filled = fill_in("0").read_bytes()
+    beside = TABLE.with_name("labels-anna.xlsx")
+    beside.write_text("anna's own")
+    command("ask")
+    assert TABLE.with_name("labels-1.csv").read_bytes() == filled
+    assert "the table that was there is data/batches/0/labels-1.csv now; take it" in capsys.readouterr().out
+    assert beside.read_text() == "anna's own"
+    command("ask")
+    assert not TABLE.with_name("labels-2.csv").exists(), "nobody filled in the new one"
+
+
+def test_what_another_person_says_of_a_decided_image_is_taken(campaign: Path) -> None:
+    command("ask")
+    command("take", at(fill_in("0"), 1), "--by", "anna")
+    write_text(TABLE, f"image,label,by\n{IMAGE},9,ben\n")
     command("take", TABLE)
     command("ask")
-
-
-IMAGE = f"train/{FIRST_LABELLED[0]:05d}.bmp"
+    assert [row.split(",")[1] for row in TABLE.read_text().splitlines()[1:]] == [IMAGE]
 
 
 @pytest.mark.parametrize(
@@ -274,8 +315,9 @@ IMAGE = f"train/{FIRST_LABELLED[0]:05d}.bmp"
             f"{IMAGE},,11",
             r"labels\.csv, line 2: '11' is no class; choose from 0, .*, skip, no class fits \(did you mean 1\?\)",
         ),
-        ("train/00030.bmp,,1", r"line 2: 'train/00030\.bmp' was not asked about \(did you mean train/\d"),
-        (f"{IMAGE},{'0' * 32},1", f"line 2: {IMAGE} has changed since it was asked about; ask about it again"),
+        ("train/00030.bmp,,1", r"line 2: 'train/00030\.bmp' was not asked about"),
+        ("train/99999.bmp,,1", r"line 2: 'train/99999\.bmp' was not asked about"),
+        (f"{IMAGE},{'0' * 32},1", f"line 2: {IMAGE} has changed since it was asked about; bring the image back"),
         (f"{IMAGE},1", "line 2: 2 values, and the first line has 3; is the file whole"),
     ],
 )
@@ -285,12 +327,12 @@ def test_bad_answers_are_refused_as_a_whole(campaign: Path, row: str, why: str) 
     write_text(TABLE, f"image,md5,label\n{row}\n{other},,3\n")
     with pytest.raises(BadInput, match=why):
         command("take", TABLE)
-    assert not answers.path_of("0").exists()
+    assert not path_of("0").exists()
 
 
 def test_a_table_without_its_columns_is_refused(campaign: Path) -> None:
     write_text(Path("x.csv"), "name,label\na,1\n")
-    with pytest.raises(BadInput, match=r"x\.csv, line 1: no column 'image'; it must have image and label"):
+    with pytest.raises(BadInput, match=r"x\.csv, line 1: no column 'image'; it must have image and label, with commas"):
         command("take", "x.csv")
 
 
@@ -298,7 +340,7 @@ def test_a_table_without_its_columns_is_refused(campaign: Path) -> None:
     ("line", "why"),
     [
         ("{image},{md5},11,anna,t,table", "line 2: '11' is no class"),
-        ("train/1.bmp,{md5},1,anna,t,table", r"line 2: 'train/1\.bmp' is no image of the train set \(did you mean"),
+        ("train/1.bmp,{md5},1,anna,t,table", r"line 2: 'train/1\.bmp' is no image of the train set"),
         ("{image},0,1,anna,t,table", "line 2: train/.* has changed since it was asked about; bring the image back"),
         ("{image},{md5},1,anna", "line 2: must have 6 values; mend or remove the line"),
     ],
@@ -306,7 +348,7 @@ def test_a_table_without_its_columns_is_refused(campaign: Path) -> None:
 def test_a_file_of_answers_that_was_edited_is_checked(campaign: Path, line: str, why: str) -> None:
     source = prepared.read_sources("train")[3]
     header = ",".join(Answer._fields)
-    write_text(answers.path_of("0"), f"{header}\n{line.format(image=source.name, md5=source.md5)}\n")
+    write_text(path_of("0"), f"{header}\n{line.format(image=source.name, md5=source.md5)}\n")
     with pytest.raises(BadInput, match=why):
         stage.main(RecordingHost())
 
@@ -319,7 +361,7 @@ def test_taking_a_file_again_or_after_a_kill_gives_the_same(campaign: Path, monk
     at(both, 7)
 
     def killed(kept: object, path: Path) -> None:
-        if path == answers.path_of("0"):
+        if path == path_of(AUDIT):
             raise KeyboardInterrupt
         write(kept, path)
 
@@ -327,15 +369,15 @@ def test_taking_a_file_again_or_after_a_kill_gives_the_same(campaign: Path, monk
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(answers, "write", killed)
         command("take", both)
-    assert answers.path_of(AUDIT).exists()
+    assert path_of("0").exists()
     command("take", both)
-    found = [answers.path_of(name).read_bytes() for name in (AUDIT, "0")]
+    found = [path_of(name).read_bytes() for name in (AUDIT, "0")]
     command("take", at(both, 9))
-    assert [answers.path_of(name).read_bytes() for name in (AUDIT, "0")] == found, "they say nothing new"
+    assert [path_of(name).read_bytes() for name in (AUDIT, "0")] == found, "they say nothing new"
     for name in (AUDIT, "0"):
-        answers.path_of(name).unlink()
+        path_of(name).unlink()
     command("take", at(both, 7))
-    assert [answers.path_of(name).read_bytes() for name in (AUDIT, "0")] == found
+    assert [path_of(name).read_bytes() for name in (AUDIT, "0")] == found
 
 
 def test_a_label_that_changes_says_which_cycles_are_stale(campaign: Path, capsys: pytest.CaptureFixture) -> None:
@@ -345,31 +387,148 @@ def test_a_label_that_changes_says_which_cycles_are_stale(campaign: Path, capsys
     run(1)
     image = batches.read().batches[2].asked[0].image
     write_text(Path("x.csv"), f"image,label\n{image},{(int(label_of(image)) + 1) % 10}\n")
-    kept = answers.read(answers.path_of("1"))
+    kept = answers.read(path_of("1"))
     capsys.readouterr()
     command("take", "x.csv")
     printed = capsys.readouterr().out
     assert f"batch 1, {image}: was {label_of(image)}, is {(int(label_of(image)) + 1) % 10} now" in printed
-    assert "cycle 1 used other labels: the next dvc repro runs it again" in printed
-    assert "1 of 2 cycles are done with these labels\n" in printed
-    assert "\nnext: git add data/answers" in printed
-    assert set(kept) < set(answers.read(answers.path_of("1"))), "what was said before stays"
-    write_text(Path("y.csv"), "image,label\ntest/00000.bmp,5\n")
-    command("take", "y.csv")
-    assert "cycles 0 to 1" not in capsys.readouterr().out, "cycle 1 was stale already"
+    assert "cycle 1 used other labels: the next dvc repro runs it again, and may ask" in printed
+    assert "1 of 2 cycles are done with these labels and params\n" in printed
+    assert "\nnext: dvc repro" in printed
+    assert "keep them in Git: git add data/answers" in printed
+    assert set(kept) < set(answers.read(path_of("1"))), "what was said before stays"
 
 
-def test_labels_of_images_that_are_asked_about_again_in_another_batch_are_kept(campaign: Path) -> None:
+def test_an_image_that_is_asked_about_again_in_another_batch_has_its_answers_and_what_corrects_them(
+    campaign: Path,
+) -> None:
     label_all(AUDIT, "0")
     run(0)
     label_all("1")
     moved = batches.read().batches[2].asked[0]
-    given = answers.read(answers.path_of("1"))
-    # As if other labels had made cycle 0 ask about other images: this one is among them, known from batch 7.
-    answers.write(given, answers.path_of("7"))
-    answers.path_of("1").unlink()
+    # As if other labels had made cycle 0 ask about other images: this one was in batch 0 until then.
+    given = answers.read(path_of("1"))
+    answers.write([*answers.read(path_of("0")), *given], path_of("0"))
+    path_of("1").unlink()
+    run(0)
     command("ask")
-    assert moved.image in answers.decide(answers.read(answers.path_of("1")))
+    assert moved.image in answers.decide(answers.read(path_of("1")))
+    other = str((int(label_of(moved.image)) + 2) % 10)
+    write_text(Path("x.csv"), f"image,label\n{moved.image},{other}\n")
+    command("take", "x.csv")
+    write_params({**read_params(), "cycles": [[0, 1], [1, 2]]})
+    stage.main(RecordingHost())
+    assert answered.labels("1", POOL_SIZE)[int(moved.image[6:11])] == int(other), "trace and training agree"
+
+
+def test_labels_of_a_batch_that_cycles_no_longer_ask_about_are_kept(campaign: Path, tmp_path: Path) -> None:
+    label_all(AUDIT, "0")
+    run(0)
+    command("ask")
+    filled = fill_in("1")
+    write_text(Path("x.csv"), f"image,label\n{IMAGE},{(int(label_of(IMAGE)) + 1) % 10}\n")
+    command("take", "x.csv")
+    assert len(batches.read().batches) == 2, "cycle 0 is to be run again"
+    command("take", filled)
+    assert len(answers.read(path_of(answers.OTHER))) == 5
+
+
+def export(task: int, image: str, label: str) -> dict:
+    """A task of an export of Label Studio."""
+    source = next(source for source in prepared.read_sources("train") if source.name == image)
+    data = {"image": "x", "path": image, "md5": source.md5, "batch": "0", "campaign": "cifar10"}
+    result = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [label]}}
+    time = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    annotation = {"id": task, "completed_by": 7, "result": [result], "was_cancelled": False, **time}
+    return {"id": task, "data": data, "annotations": [annotation]}
+
+
+def test_labels_come_from_label_studio(
+    campaign: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    sent = []
+
+    def send(url: str, title: str, config: str, tasks: list[dict], files: dict) -> server.Sent:
+        sent.extend(tasks)
+        assert {task["data"]["md5"] for task in tasks} <= files.keys()
+        return server.Sent(f"{url}/projects/1", len(tasks))
+
+    monkeypatch.setattr(server, "send", send)
+    content = json.dumps([export(5, IMAGE, "3"), export(6, "train/00030.bmp", "4")]).encode()
+    monkeypatch.setattr(server, "fetch", lambda url, title: content)
+    command("ask", "--url", "http://here")
+    assert len(sent) == TEST_SIZE + 6
+    assert "http://here/projects/1: 18 new tasks\nnext: label, then" in capsys.readouterr().out
+    command("take", "--url", "http://here")
+    printed = capsys.readouterr().out
+    assert "2 of 2 answers are new" in printed
+    assert "batch 0 waits for 6 labels, 1 given" in printed
+    assert "next: label, then python -m lab.campaign take --url http://here" in printed
+    assert [one.label for one in answers.read(path_of("0"))] == ["3"]
+    assert [one.by for one in answers.read(path_of(answers.OTHER))] == ["7"], "it was asked about by an earlier run"
+    write_text(Path("export.json"), content.decode())
+    command("take", "export.json")
+    assert "0 of 2 answers are new" in capsys.readouterr().out
+    # Another person says another class: the tie becomes another task.
+    write_text(Path("x.csv"), f"image,label,by\n{IMAGE},4,ben\n")
+    command("take", "x.csv")
+    sent.clear()
+    command("ask", "--url", "http://here")
+    assert [task["data"]["answers"] for task in sent if task["data"]["path"] == IMAGE] == [2]
+
+
+@pytest.mark.parametrize("change", ["params", "answers", "history"])
+def test_a_cycle_that_is_stale_is_not_done(campaign: Path, change: str) -> None:
+    label_all(AUDIT, "0")
+    run(0)
+    assert batches.read().done == 1
+    if change == "params":
+        write_params({**read_params(), "seed": 5})
+    elif change == "answers":
+        write_text(Path("x.csv"), f"image,label\n{IMAGE},{(int(label_of(IMAGE)) + 1) % 10}\n")
+        command("take", "x.csv")
+    else:
+        write_text(history.path_of(1), "[]")
+    assert batches.read().done == 0
+
+
+def test_a_run_with_hidden_labels_is_no_campaign(campaign: Path) -> None:
+    write_params({**read_params(), "oracle": "hidden"})
+    run(0)
+    write_params({**read_params(), "oracle": "people"})
+    assert batches.read().done == 0
+    command("ask")
+
+
+def test_images_of_another_data_set_are_not_asked_about(campaign: Path) -> None:
+    write_params({**read_params(), "dataset": "digits"})
+    with pytest.raises(BadInput, match="the first images of digits are not chosen yet: run `dvc repro cold_start`"):
+        command()
+
+
+def test_a_pool_that_is_used_up_ends_the_campaign(campaign: Path, capsys: pytest.CaptureFixture) -> None:
+    values = read_params()
+    values["protocols"]["demo"]["query"]["labels"] = 40
+    write_params(values)
+    label_all(AUDIT, "0")
+    run(0)
+    label_all("1")
+    assert read_params()["cycles"] == [[0, 1]]
+    assert "the pool is used up: the campaign is at its end" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("when", "why"),
+    [
+        ("29.11.2026", "Invalid isoformat"),
+        ("2026-01-01T00:00:00", "no time zone"),
+        ("2099-01-01T00:00:00Z", "yet to come"),
+    ],
+)
+def test_a_time_that_would_not_sort_is_refused(campaign: Path, when: str, why: str) -> None:
+    write_text(Path("x.csv"), f"image,label,at\n{IMAGE},1,{when}\n")
+    with pytest.raises(BadInput, match=rf"x\.csv, line 2: at = '{when}', {why}"):
+        command("take", "x.csv")
 
 
 def test_the_way_of_a_label_is_shown(campaign: Path, capsys: pytest.CaptureFixture) -> None:

@@ -4,8 +4,6 @@ python -m lab.campaign [status | ask | take | trace]
 """
 
 from argparse import ArgumentParser, Namespace
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +12,7 @@ from lab.campaign import batches, folder, label_studio, server, take
 from lab.campaign.batches import Batch, Campaign
 from lab.data import answers, history
 from lab.data.answered import AUDIT
-from lab.data.answers import NO_CLASS, SKIP
+from lab.data.answers import NO_CLASS
 from lab.data.files import write_bytes
 from lab.errors import BadInput, nearest
 from lab.params import PARAMS_FILE
@@ -44,7 +42,11 @@ def main() -> None:
 
 
 def _status(_: Namespace) -> None:
-    campaign = batches.read()
+    _show(batches.read())
+
+
+def _show(campaign: Campaign, url: str | None = None) -> None:
+    """url: of Label Studio, where labels come from there."""
     for batch in campaign.batches:
         waiting, name = len(batch.waiting), _words(batch.name)
         decided = len(batch.asked) - waiting
@@ -52,70 +54,84 @@ def _status(_: Namespace) -> None:
             print(f"{name} waits for {len(batch.asked):,} labels, {decided:,} given{_why(batch)}")
         else:
             print(f"{name}: all {decided:,} images are labelled{_disputed(batch)}")
-    print(f"{campaign.done} of {campaign.listed} cycles are done with these labels")
+    print(f"{campaign.done} of {campaign.listed} cycles are done with these labels and params")
     if campaign.done:
         # Imported where it is used: the other commands do not wait for matplotlib.
         from lab.report import stopping
 
         print(stopping.line(pd.DataFrame(history.read(campaign.done))))
-    _say_next(campaign)
-
-
-def _say_next(campaign: Campaign) -> None:
-    if campaign.waiting:
+    if campaign.waiting and url:
+        # A task that people disagree about, or skipped, is sent again.
+        is_sent = not any(one.answers for batch in campaign.waiting for one in batch.waiting)
+        do = "label, then python -m lab.campaign take" if is_sent else "python -m lab.campaign ask"
+        print(f"next: {do} --url {url}")
+    elif campaign.waiting:
         tables = [batches.FOLDER / batch.name / folder.TABLE for batch in campaign.waiting]
-        is_written = all(table.exists() for table in tables)
-        fill = f"fill in {tables[0]}, then " if is_written else ""
-        print(f"next: {fill}python -m lab.campaign {f'take {tables[0]}' if is_written else 'ask'}")
+        is_asked = all(_is_current(batch, table) for batch, table in zip(campaign.waiting, tables, strict=True))
+        fill = f"fill in {tables[0]}, then " if is_asked else ""
+        print(f"next: {fill}python -m lab.campaign {f'take {tables[0]}' if is_asked else 'ask'}")
     elif campaign.done < campaign.listed:
-        print("next: git add data/answers && git commit -m 'more labels', then dvc repro")
+        print("next: dvc repro")
+    elif take.is_used_up(campaign):
+        print("the pool is used up: the campaign is at its end")
     else:
-        print("next: python -m lab.campaign take lists another cycle")
+        print("next: python -m lab.campaign take")
+
+
+def _is_current(batch: Batch, table: Path) -> bool:
+    """Whether the folder of a batch has a table of all images that wait."""
+    rows = table.read_text().splitlines()[1:] if table.exists() else []
+    return {one.image for one in batch.waiting} <= {row.split(",")[1] for row in rows if "," in row}
 
 
 def _ask(arguments: Namespace) -> None:
-    campaign = _with_earlier_answers()
-    for path in folder.write(campaign):
-        print(f"{path}: {len((path / folder.TABLE).read_text().splitlines()) - 1:,} images to label")
+    campaign = _taken([])
+    for table in folder.write(campaign):
+        print(f"{table.parent}: {len(table.read_text().splitlines()) - 1:,} images to label")
     if arguments.url and campaign.waiting:
-        asked = [one for batch in campaign.waiting for one in batch.waiting]
         tasks = [
             task
             for batch in campaign.waiting
             for task in label_studio.tasks(batch.name, batch.waiting, lambda one: "", campaign.name)
         ]
+        files = {one.md5: one.file for batch in campaign.waiting for one in batch.waiting}
         config = label_studio.labelling_config(campaign.classes)
-        sent = server.send(arguments.url, campaign.name, config, tasks, {one.md5: one.file for one in asked})
+        sent = server.send(arguments.url, campaign.name, config, tasks, files)
         print(f"{sent.address}: {sent.added:,} new tasks")
         print(f"next: label, then python -m lab.campaign take --url {arguments.url}")
         return
-    _say_next(campaign)
+    _show(campaign)
 
 
 def _take(arguments: Namespace) -> None:
-    if (arguments.file is None) == (arguments.url is None):
-        raise BadInput("name a file to take labels from, or --url and the address of Label Studio")
-    campaign, path = batches.read(), arguments.file
-    if path is None:
+    path = arguments.file
+    if path is not None and arguments.url:
+        raise BadInput(f"{path} and --url {arguments.url}: take labels from one of them")
+    if arguments.url:
         # On disk before anything reads it.
         path = batches.FOLDER / "label_studio.json"
-        write_bytes(path, server.fetch(arguments.url, campaign.name))
-    count, changes = take.take(campaign, take.read(path, campaign.name, arguments.by))
-    print(f"{count:,} new answers taken from {path}, kept in {answers.FOLDER}")
+        write_bytes(path, server.fetch(arguments.url, batches.read().name))
+    campaign = _taken([] if path is None else take.read(path, batches.read().name, arguments.by))
+    if take.add_a_cycle(campaign):
+        print(f"cycle {campaign.listed} is listed in {PARAMS_FILE}")
+        campaign = batches.read()
+    _show(campaign, arguments.url)
+
+
+def _taken(found: list[take.Found]) -> Campaign:
+    """The campaign once answers are kept, and what that changes is said."""
+    campaign = batches.read()
+    count, changes = take.take(campaign, found)
+    if found or count:
+        print(f"{count:,} of {len(found):,} answers are new, and kept in {answers.FOLDER / campaign.name}")
     for change in changes:
         print(f"{_words(change.batch)}, {change.image}: was {change.before}, is {change.after or 'not decided'} now")
     first, last = take.stale(changes), campaign.done - 1
     if first is not None and first <= last:
         cycles, them = (f"cycle {first}", "it") if first == last else (f"cycles {first} to {last}", "them")
         print(f"{cycles} used other labels: the next dvc repro runs {them} again, and may ask about other images")
-    campaign = batches.read()
-    if take.add_a_cycle(campaign):
-        print(f"cycle {campaign.listed} is listed in {PARAMS_FILE}")
-    _status(arguments)
-
-
-def _with_earlier_answers() -> Campaign:
-    take.take(batches.read(), [])
+    if count:
+        print(f"keep them in Git: git add {answers.FOLDER} && git commit -m 'more labels'")
     return batches.read()
 
 
@@ -129,7 +145,7 @@ def _trace(arguments: Namespace) -> None:
     about = "" if asked.predicted is None else f", predicted {asked.predicted} with {asked.confidence:.0%}"
     about += "" if asked.score is None else f", score {asked.score:.4g}"
     print(f"asked about in {_words(batch.name)}{about}; file {asked.file}, MD5 {asked.md5}")
-    for answer in batch.given:
+    for answer in sorted(set(batch.given), key=lambda answer: (answer.at, answer)):
         if answer.image == asked.image:
             print(f"{answer.at}: {answer.by} said {answer.label} ({answer.tool})")
     decided = answers.decide(batch.given).get(asked.image)
@@ -147,24 +163,19 @@ def _words(batch: str) -> str:
     return "the audit set" if batch == AUDIT else f"batch {batch}"
 
 
-def _votes(batch: Batch, images: Iterable[str]) -> Counter:
-    """Of some images: how many people disagree about, how many are skipped."""
-    said: dict[str, set[str]] = {}
-    for answer in batch.given:
-        said.setdefault(answer.image, set()).add(answer.label)
-    of = [said.get(image, set()) for image in images]
-    return Counter(tied=sum(len(labels - {SKIP}) > 1 for labels in of), skipped=sum(labels == {SKIP} for labels in of))
-
-
 def _why(batch: Batch) -> str:
-    votes = _votes(batch, [one.image for one in batch.waiting])
-    parts = [f"{count} {what}" for what, count in votes.items() if count]
+    """Why images wait that have answers."""
+    votes = answers.votes(batch.given)
+    found = [votes[one.image] for one in batch.waiting if one.image in votes]
+    tied, skipped = sum(bool(counts) for counts in found), sum(not counts for counts in found)
+    parts = [f"{count} {what}" for count, what in ((tied, "tied"), (skipped, "skipped")) if count]
     return f" ({', '.join(parts)})" if parts else ""
 
 
 def _disputed(batch: Batch) -> str:
-    tied = _votes(batch, [one.image for one in batch.asked])["tied"]
-    return f", people disagreed about {tied}" if tied else ""
+    votes = answers.votes(batch.given)
+    disputed = sum(len(votes[one.image]) > 1 for one in batch.asked)
+    return f", people disagree about {disputed}" if disputed else ""
 
 
 if __name__ == "__main__":

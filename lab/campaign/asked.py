@@ -13,11 +13,13 @@ class Asked(NamedTuple):
         md5: of the file.
         predicted: the class that the network predicts, and its probability ``confidence``; None to show none.
         score: acquisition score.
+        answers: how many there are already: more than none where people disagree, or skipped it.
     """
 
     image: str
     file: Path
     md5: str
-    predicted: str | None
-    confidence: float | None
-    score: float | None
+    predicted: str | None = None
+    confidence: float | None = None
+    score: float | None = None
+    answers: int = 0

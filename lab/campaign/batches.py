@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lab import params
 from lab.campaign.asked import Asked
@@ -14,7 +14,7 @@ from lab.data.dataset import Source
 from lab.data.location import located
 from lab.errors import BadInput
 from lab.query import oracle
-from stages.answers import decided
+from stages.answers import Known, given_until
 
 FOLDER, LOCK = Path("data/batches"), Path("dvc.lock")
 
@@ -34,13 +34,20 @@ class Batch(NamedTuple):
 
 
 class Campaign(NamedTuple):
-    """name: of the data set. listed: cycles in params.yaml. done: those that are finished with the answers of now."""
+    """name: of the data set. known: test and training images. batches: up to the first cycle that is to be run.
+
+    listed: cycles in params.yaml. done: those that are finished with the current answers and params.
+    """
 
     name: str
-    classes: list[str]
+    known: tuple[Known, Known]
     batches: list[Batch]
     listed: int
     done: int
+
+    @property
+    def classes(self) -> list[str]:
+        return self.known[0].classes
 
     @property
     def waiting(self) -> list[Batch]:
@@ -56,41 +63,72 @@ def read() -> Campaign:
     settings = params.load(oracle="oracle", dataset="dataset", block="datasets.{dataset}", cycles="cycles")
     if settings.oracle != oracle.PEOPLE:
         raise BadInput(f"oracle = {settings.oracle!r}: nobody is asked; set oracle: people in {params.PARAMS_FILE}")
-    if not labelled.path_of(0).exists():
-        raise BadInput(f"no images of {settings.dataset} are chosen yet: run `dvc repro cold_start`")
-    root = located(settings.block.path) if hasattr(settings.block, "path") else None
-    done = sum(1 for _ in _done(len(settings.cycles)))
-    train = prepared.read_sources("train")
-    asked = {AUDIT: [_asked(source, root, AUDIT) for source in prepared.read_sources("test")]}
-    for number in range(done + 1):
-        asked[str(number)] = list(_acquired(number, train, root))
-    batches = [Batch(name, images, answers.read(answers.path_of(name))) for name, images in asked.items()]
-    return Campaign(settings.dataset, prepared.read_statistics().classes, batches, len(settings.cycles), done)
-
-
-def _done(listed: int) -> Iterator[int]:
-    """The cycles that were run on the labelled sets and the answers of now, from 0 to the first that was not."""
     stages = params.read(LOCK)["stages"] if LOCK.exists() else {}
-    until_now: list[tuple[int, int]] = []
-    audit = decided(AUDIT, "test")
+    if not all(_holds(stages.get(name, {}), {}) for name in ("prepare", "cold_start")):
+        raise BadInput(f"the first images of {settings.dataset} are not chosen yet: run `dvc repro cold_start`")
+    root = located(settings.block.path) if hasattr(settings.block, "path") else None
+    if root is not None and settings.block.source == "csv":
+        root = root.parent
+    classes, listed = prepared.read_statistics().classes, len(settings.cycles)
+    test, train = (prepared.read_sources(split) for split in ("test", "train"))
+    known = Known(test, classes, "test"), Known(train, classes, "train")
+    done = sum(1 for _ in _done(stages, settings.dataset, listed, known))
+    asked = {AUDIT: [_asked(source, root, AUDIT) for source in test]}
+    for number in range(done + 1):
+        asked[str(number)] = list(_acquired(number, train, root, classes))
+    batches = []
+    for name, images in asked.items():
+        earlier = [AUDIT] if name == AUDIT else [str(number) for number in range(int(name) + 1)]
+        given = [one for lines in given_until(settings.dataset, earlier).values() for one in lines]
+        count = {image: sum(one.image == image for one in given) for image in {one.image for one in given}}
+        counted = [one._replace(answers=count.get(one.image, 0)) for one in images]
+        batches.append(Batch(name, counted, [one for one in given if one.image in {image.image for image in images}]))
+    return Campaign(settings.dataset, known, batches, listed, done)
+
+
+def _done(stages: dict, dataset: str, listed: int, known: tuple[Known, Known]) -> Iterator[int]:
+    """The cycles that were run with the current params, images and answers, up to the first that was not."""
+    test, train = known
+    audit = answered.text_of(test.rows(given_until(dataset, [AUDIT])))
     for cycle in range(listed):
-        until_now += decided(str(cycle), "train")
-        stage = stages.get(f"cycle@{cycle}", {})
-        held = {item["path"]: item["md5"] for item in (*stage.get("deps", []), *stage.get("outs", []))}
-        content = {
-            str(answered.path_of(AUDIT)): answered.text_of(audit),
-            str(answered.path_of(str(cycle))): answered.text_of(until_now),
+        until_now = given_until(dataset, [str(number) for number in range(cycle + 1)])
+        texts = {
+            str(answered.path_of(AUDIT)): audit,
+            str(answered.path_of(str(cycle))): answered.text_of(train.rows(until_now)),
         }
-        for path in (labelled.path_of(cycle), labelled.path_of(cycle + 1), details.path_of(cycle)):
-            content[str(path)] = path.read_text() if path.exists() else ""
-        if any(held.get(path) != md5(text.encode()).hexdigest() for path, text in content.items()):
+        if not _holds(stages.get(f"cycle@{cycle}", {}), texts):
             return
         yield cycle
 
 
-def _acquired(number: int, train: list[Source], root: Path | None) -> Iterator[Asked]:
+def _holds(stage: dict, texts: dict[str, str]) -> bool:
+    """Whether a stage was run with the current params and files, and its files are there.
+
+    Args:
+        stage: its entry in dvc.lock.
+        texts: of files that the stage of answers would write now. Folders are left to DVC.
+    """
+    if not stage:
+        return False
+    current = params.current()
+    for key, value in stage.get("params", {}).get(str(params.PARAMS_FILE), {}).items():
+        found: Any = current
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found != value:
+            return False
+    files = [item for item in (*stage.get("deps", []), *stage.get("outs", [])) if not item["md5"].endswith(".dir")]
+    for item in files:
+        path = Path(item["path"])
+        content = texts[item["path"]].encode() if item["path"] in texts else path.read_bytes() if path.exists() else b""
+        if md5(content).hexdigest() != item["md5"]:
+            return False
+    return True
+
+
+def _acquired(number: int, train: list[Source], root: Path | None, classes: list[str]) -> Iterator[Asked]:
     """The images that a cycle is the first to train on, in the order of acquisition."""
-    pool, classes = labelled.read(labelled.path_of(number)), prepared.read_statistics().classes
+    pool = labelled.read(labelled.path_of(number))
     new = pool[pool["cycle"] == number]
     if number == 0:
         yield from (_asked(train[index], root, "0") for index in new["index"])
@@ -106,4 +144,4 @@ def _acquired(number: int, train: list[Source], root: Path | None) -> Iterator[A
 def _asked(source: Source, root: Path | None, batch: str) -> Asked:
     """root: of the data set's files; None where images are no files, and a picture of each is drawn."""
     file = root / source.name if root else FOLDER / batch / "drawn" / source.name
-    return Asked(source.name, file, source.md5, None, None, None)
+    return Asked(source.name, file, source.md5)

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from lab.campaign.batches import FOLDER, Campaign
 from lab.data import prepared
 from lab.data.answered import AUDIT
 from lab.data.files import write_bytes, write_text
-from lab.errors import BadInput
 
 TABLE, TASKS, CONFIG, PICTURES = "labels.csv", "tasks.json", "labelling.xml", "pictures"
 COLUMNS = ("picture", "image", "md5", "predicted", "confidence", "score", "label")
@@ -22,29 +20,36 @@ COLUMNS = ("picture", "image", "md5", "predicted", "confidence", "score", "label
 def write(campaign: Campaign) -> list[Path]:
     """Write the folder of each batch that waits for labels, with the images that are not decided.
 
+    A table that stands there and says something else is kept under another name.
+
+    Returns:
+        The tables.
+
     Raises:
-        BadInput: a table there has labels that were not taken yet, or an image cannot be read.
+        BadInput: an image cannot be read or has changed.
     """
-    folders = []
+    tables = []
     for batch in campaign.waiting:
         folder = FOLDER / batch.name
-        _refuse_to_lose(folder / TABLE, {answer.image: answer.label for answer in batch.given})
-        shutil.rmtree(folder, ignore_errors=True)
         draw(batch.waiting, "test" if batch.name == AUDIT else "train")
+        shutil.rmtree(folder / PICTURES, ignore_errors=True)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         for number, one in enumerate(batch.waiting):
-            picture = Path(PICTURES) / f"{number:04d}{one.file.suffix.lower()}"
-            _link(one.file, folder / picture)
-            writer.writerow([picture, *one[:1], *one[2:], None])
+            content, suffix = label_studio.picture(one.file, one.md5)
+            picture = Path(PICTURES) / f"{number:04d}{suffix}"
+            # A copy: some viewers write to a picture that they turn.
+            write_bytes(folder / picture, content)
+            writer.writerow([picture, one.image, one.md5, one.predicted, one.confidence, one.score, None])
         tasks = label_studio.tasks(batch.name, batch.waiting, label_studio.data_uri, campaign.name)
         write_text(folder / TASKS, json.dumps(tasks, indent=1) + "\n")
         write_text(folder / CONFIG, label_studio.labelling_config(campaign.classes) + "\n")
+        _put_aside(folder / TABLE, text.getvalue())
         # Last: what has a table is complete.
         write_text(folder / TABLE, text.getvalue())
-        folders.append(folder)
-    return folders
+        tables.append(folder / TABLE)
+    return tables
 
 
 def draw(asked: list[Asked], split: str) -> None:
@@ -58,24 +63,12 @@ def draw(asked: list[Asked], split: str) -> None:
         write_bytes(one.file, prepared.drawn(images[index[one.image]]))
 
 
-def _link(file: Path, name: Path) -> None:
-    """Link the picture, or copy it where a link cannot be made."""
-    name.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, name)
-    except OSError:
-        shutil.copyfile(file, name)
-
-
-def _refuse_to_lose(table: Path, given: dict[str, str]) -> None:
-    """Refuse to write over labels that somebody filled in."""
-    if not table.exists():
+def _put_aside(table: Path, text: str) -> None:
+    """Keep a table that somebody may have filled in."""
+    if not table.exists() or table.read_bytes() == text.encode():
         return
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    untaken = [row for row in rows if row.get("label") and given.get(row["image"]) != row["label"]]
-    if untaken:
-        raise BadInput(
-            f"{table}: {len(untaken)} labels in it were not taken yet, as that of {untaken[0]['image']}; "
-            f"take them first: python -m lab.campaign take {table}"
-        )
+    number = 1
+    while (kept := table.with_name(f"{table.stem}-{number}{table.suffix}")).exists():
+        number += 1
+    table.rename(kept)
+    print(f"the table that was there is {kept} now; take it, if its labels were not taken yet")

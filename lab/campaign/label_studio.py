@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, fromstring, t
 from PIL import Image, ImageOps
 
 from lab.campaign.asked import Asked
-from lab.data.answers import NO_CLASS, SKIP, Answer
+from lab.data.answers import NO_CLASS, SKIP, Answer, time_of
 from lab.errors import BadInput, reason
 
 TOOL = "Label Studio"
@@ -71,6 +70,8 @@ def _task(batch: str, asked: Asked, url: str, campaign: str) -> dict:
     data: dict = {PICTURE: url, **dict(zip(DATA, (asked.image, asked.md5, batch, campaign), strict=True))}
     if asked.score is not None:
         data["score"] = asked.score
+    if asked.answers:  # the task is another one, which people are shown again
+        data["answers"] = asked.answers
     if asked.predicted is None:
         return {"data": data}
     chosen = {"from_name": LABEL, "to_name": PICTURE, "type": "choices", "value": {"choices": [asked.predicted]}}
@@ -198,9 +199,6 @@ def _time(answer: dict, where: str) -> str:
     """When the answer was given, or last changed: UTC, to the second."""
     text = answer.get("updated_at") or answer.get("created_at")
     try:
-        time = datetime.fromisoformat(str(text))
-        if time.tzinfo is None:
-            raise ValueError("no time zone")
-        return time.astimezone(UTC).isoformat(timespec="seconds")
+        return time_of(text)
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{where}: its time is {text!r}, not as in 2026-11-29T12:00:00Z; export again") from error

@@ -78,7 +78,7 @@ def fetch(url: str, title: str) -> bytes:
 
 
 def _key(task: dict) -> tuple:
-    return tuple(task["data"].get(name) for name in ("campaign", "batch", "path", "md5"))
+    return tuple(task["data"].get(name) for name in ("campaign", "batch", "path", "md5", "answers"))
 
 
 def _upload(server: "_Server", path: str, files: Mapping[str, Path]) -> dict[str, str]:

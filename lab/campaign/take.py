@@ -4,25 +4,27 @@ import csv
 import getpass
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from hashlib import md5
 from pathlib import Path
 from typing import NamedTuple
 
 from dvc.utils.serialize import modify_yaml
 
+from lab import params
 from lab.campaign import label_studio
-from lab.campaign.batches import Batch, Campaign
-from lab.data import answers
+from lab.campaign.batches import FOLDER, Batch, Campaign
+from lab.data import answers, sizes
 from lab.data.answered import AUDIT
-from lab.data.answers import NO_CLASS, SKIP, Answer
+from lab.data.answers import OTHER, Answer
 from lab.data.images.lines import lines_of
-from lab.errors import BadInput, nearest
+from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 
 SHOWN = 20  # faults in a message
 
 
 class Found(NamedTuple):
-    """An answer, and where it stands. md5: empty where the file does not have it."""
+    """An answer, and where it stands. The MD5 of an answer is empty where a table does not have it."""
 
     where: str
     answer: Answer
@@ -47,13 +49,18 @@ def read(path: Path, campaign: str, by: str | None) -> list[Found]:
         BadInput: the file is neither.
     """
     if path.suffix.lower() == ".json":
+        if by:
+            raise BadInput(f"--by {by}: an export says who answered; leave --by out")
         given = label_studio.answers(path.read_bytes(), path, campaign)
         return [Found(f"{path}, {answer.image}", answer) for answer in given]
     rows = list(csv.reader(lines_of(path)))
     names = [name.strip() for name in rows[0]] if rows else []
     for name in ("image", "label"):
         if name not in names:
-            raise BadInput(f"{path}, line 1: no column {name!r}; it must have image and label")
+            raise BadInput(
+                f"{path}, line 1: no column {name!r}; it must have image and label, with commas between columns "
+                "(of Label Studio, export JSON)"
+            )
     # Of the file, so that taking it again gives the same.
     time = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
     found = []
@@ -65,15 +72,23 @@ def read(path: Path, campaign: str, by: str | None) -> list[Found]:
             raise BadInput(f"{where}: {len(row)} values, and the first line has {len(names)}; is the file whole?")
         cells = {name: value.strip() for name, value in zip(names, row, strict=True)}
         if cells["label"]:
+            try:
+                when = answers.time_of(cells.get("at") or time)
+            except ValueError as error:
+                raise BadInput(
+                    f"{where}: at = {cells.get('at') or time!r}, {error}; as in 2026-11-29T12:00:00+00:00"
+                ) from error
             person = cells.get("by") or by or getpass.getuser()
-            when = cells.get("at") or time
-            answer = Answer(cells["image"], cells.get("md5", ""), cells["label"], person, when, "table")
-            found.append(Found(where, answer))
+            found.append(
+                Found(where, Answer(cells["image"], cells.get("md5", ""), cells["label"], person, when, "table"))
+            )
     return found
 
 
 def take(campaign: Campaign, found: Iterable[Found]) -> tuple[int, list[Change]]:
-    """Keep the answers in the files of their batches, and those that were given about the same images before.
+    """Keep the answers: about images of a batch in its file, about others that were asked about before in ``other``.
+
+    An answer that was given about an image of a batch before is copied to the batch's file.
 
     Returns:
         How many are new, and the decisions that change.
@@ -81,56 +96,60 @@ def take(campaign: Campaign, found: Iterable[Found]) -> tuple[int, list[Change]]
     Raises:
         BadInput: an answer is refused; then none is kept.
     """
+    folder = answers.FOLDER / campaign.name
+    earlier = {path.stem: set(answers.read(path)) for path in folder.glob("*.csv")}
+    everything = set().union(*earlier.values())
     batch_of = {one.image: (batch, one) for batch in campaign.batches for one in batch.asked}
-    # An image may have been asked about before, in a chain that was run again since.
-    earlier = {answer for path in answers.FOLDER.glob("*.csv") for answer in answers.read(path)}
-    new = {
-        batch.name: set(batch.given) | {one for one in earlier if (one.image, one.md5) in asked}
-        for batch in campaign.batches
-        for asked in [{(one.image, one.md5) for one in batch.asked}]
-    }
-    faults = []
+    before = {answer.image for answer in everything}
+    faults, new = [], {name: set(given) for name, given in earlier.items()}
     for where, answer in found:
-        if answer.image not in batch_of:
-            again = "; run `dvc repro` first" if campaign.done < campaign.listed and not campaign.waiting else ""
-            faults.append(f"{where}: {answer.image!r} was not asked about{nearest(answer.image, batch_of)}{again}")
+        batch, asked = batch_of.get(answer.image, (None, None))
+        known = next((known for known in campaign.known if answer.image in known.index), None)
+        if known is None or not (asked or answer.md5 or answer.image in before):
+            faults.append(f"{where}: {answer.image!r} was not asked about")
             continue
-        batch, asked = batch_of[answer.image]
-        if answer.label not in (*campaign.classes, SKIP, NO_CLASS):
-            choices = f"choose from {', '.join(campaign.classes)}, {SKIP}, {NO_CLASS}"
-            faults.append(f"{where}: {answer.label!r} is no class; {choices}{nearest(answer.label, campaign.classes)}")
-        elif answer.md5 not in ("", asked.md5):
-            faults.append(f"{where}: {answer.image} has changed since it was asked about; ask about it again")
+        complete = answer._replace(md5=answer.md5 or known.md5[answer.image])
+        has_changed = asked and not asked.file.is_relative_to(FOLDER) and _md5_of(asked.file) != asked.md5
+        if why := known.fault_of(complete):
+            faults.append(f"{where}: {why}")
+        elif has_changed and complete not in everything:
+            faults.append(f"{where}: {answer.image} has changed since it was asked about; bring the image back")
         else:
-            new[batch.name].add(answer._replace(md5=asked.md5))
+            new.setdefault(batch.name if batch else OTHER, set()).add(complete)
     if faults:
         more = [f"… and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
         raise BadInput("\n  ".join([f"{len(faults):,} answers are refused, none was taken:", *faults[:SHOWN], *more]))
-    count, changes = 0, []
     for batch in campaign.batches:
-        kept = _without_repetitions(new[batch.name])
-        if added := kept - set(batch.given):
-            answers.write(kept, answers.path_of(batch.name))
-            count += len(added)
-            changes += _changes(batch, kept)
-    return count, changes
+        images = {(one.image, one.md5) for one in batch.asked}
+        new.setdefault(batch.name, set()).update(one for one in everything if (one.image, one.md5) in images)
+    count = 0
+    for name, given in new.items():
+        kept = earlier.get(name, set()) | _without_repetitions(given, everything)
+        if kept != earlier.get(name, set()):
+            answers.write(kept, answers.path_of(campaign.name, name))
+            count += len(kept - everything)
+    return count, [change for batch in campaign.batches for change in _changes(batch, new[batch.name])]
 
 
-def _without_repetitions(given: Iterable[Answer]) -> set[Answer]:
-    """Without answers that say what the same person had said of the image before."""
+def _md5_of(path: Path) -> str:
+    return md5(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def _without_repetitions(given: Iterable[Answer], everything: set[Answer]) -> set[Answer]:
+    """Without new answers that say what the same person had said of the image before."""
     kept: set[Answer] = set()
     last: dict[tuple[str, str], str] = {}
     for answer in sorted(given, key=lambda answer: (answer.at, answer)):
         key = answer.image, answer.by
-        if last.get(key) != answer.label:
+        if last.get(key) != answer.label or answer in everything:
             kept.add(answer)
         last[key] = answer.label
     return kept
 
 
-def _changes(batch: Batch, kept: Iterable[Answer]) -> list[Change]:
-    before, after = answers.decide(batch.given), answers.decide(kept)
-    changed = [image for image in before if after.get(image) != before[image]]
+def _changes(batch: Batch, given: set[Answer]) -> list[Change]:
+    before, after = answers.decide(batch.given), answers.decide({*batch.given, *given})
+    changed = [one.image for one in batch.asked if before.get(one.image) not in (None, after.get(one.image))]
     return [Change(batch.name, image, before[image], after.get(image)) for image in changed]
 
 
@@ -140,9 +159,19 @@ def stale(changes: list[Change]) -> int | None:
 
 
 def add_a_cycle(campaign: Campaign) -> bool:
-    """List the next cycle in params.yaml, if all that was asked is decided and all listed cycles are done."""
-    if campaign.waiting or campaign.done < campaign.listed:
+    """List the next cycle in params.yaml, if all that was asked is decided and all listed cycles are done.
+
+    Not where the last batch has fewer images than a query: the pool is used up.
+    """
+    if campaign.waiting or campaign.done < campaign.listed or is_used_up(campaign):
         return False
     with modify_yaml(str(PARAMS_FILE)) as values:
         values["cycles"].append([campaign.listed, campaign.listed + 1])
     return True
+
+
+def is_used_up(campaign: Campaign) -> bool:
+    """Whether the last batch has fewer images than were to be queried."""
+    query = params.load(labels="protocols.{protocol}.query.labels").labels
+    cycle = campaign.listed - 1
+    return campaign.done == campaign.listed and len(campaign.batches[-1].asked) < sizes.query_of(query, cycle)
