@@ -37,7 +37,8 @@ def stops(tidy: pd.DataFrame) -> Iterator[dict[str, str]]:
         for rule in RULES:
             is_recorded = all(curve[rule.needs].notna().any() for curve in curves)
             found = [(curve.set_index("labels")["accuracy"], rule.stops_at(curve)) for curve in curves]
-            stopped = [(accuracy, labels) for accuracy, labels in found if labels is not None]
+            # One at the last budget stops nothing.
+            stopped = [(accuracy, labels) for accuracy, labels in found if labels not in (None, accuracy.index[-1])]
             yield {
                 "group": group,
                 "rule": rule.name,
