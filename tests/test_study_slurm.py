@@ -35,7 +35,7 @@ STUDY = "studies/toy/study.yaml"
 STATUS = [sys.executable, "-m", "lab.study", "status", STUDY]
 RUN = [sys.executable, "-m", "lab.study", "run", STUDY, "--slurm", "cluster.yaml"]
 SETTINGS = {"cpus": 1, "gpus": 1, "memory": "100M", "time_limit": "30", "arms_at_once": 2}
-RATES, EPOCHS, CYCLES = [0.1, 0.05], 50, 2
+RATES, EPOCHS, CYCLES = [0.1, 0.05], 80, 2
 ENDLESS = 1_000_000
 
 
