@@ -63,7 +63,10 @@ def draw(trials: pd.DataFrame) -> Figure:
         facet_kws={"sharex": "col", "sharey": "row", "margin_titles": True},
     )
     grid.set(xscale="log").set_axis_labels("learning rate", "held-out accuracy")
-    grid.set_titles(col_template="{col_name}", row_template="{row_name}")
+    # The budget stands at the left: at the right its title would touch the legend.
+    grid.set_titles(col_template="{col_name}", row_template="")
+    for axes, budget in zip(grid.axes[:, 0], grid.row_names, strict=True):
+        axes.set_ylabel(f"held-out accuracy\n{budget}")
     grid.legend.set_title("weight decay")
     for (row, column, _), part in grid.facet_data():
         axes = grid.axes[row, column]
