@@ -114,7 +114,7 @@ def main() -> None:
         table,
         [
             f"{machine.heading(devices.choose())}; load at the end {machine.load()}.",
-            f"Protocol {PROTOCOL}, {CYCLES} cycles. Ours: all {COUNT} arms, data and reports of DVC included, "
+            f"Protocol {PROTOCOL}, {CYCLES} cycles. Ours: all {COUNT} arms, data and DVC's work included, "
             f"{ours / 60:.1f} minutes. The usual script: {options.usual} arms of {usual / 60:.1f} minutes.",
             "Memory is the most that the machine used beyond what it did before. The usual script tests after every "
             "epoch, ours after the last.",

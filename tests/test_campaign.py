@@ -413,6 +413,8 @@ def test_an_image_that_is_asked_about_again_in_another_batch_has_its_answers_and
     run(0)
     command("ask")
     assert moved.image in answers.decide(answers.read(path_of("1")))
+    asked = next(one for one in batches.read().batches[2].asked if one.image == moved.image)
+    assert asked.answers == 1, "it stands in two files"
     other = str((int(label_of(moved.image)) + 2) % 10)
     write_text(Path("x.csv"), f"image,label\n{moved.image},{other}\n")
     command("take", "x.csv")
@@ -421,7 +423,7 @@ def test_an_image_that_is_asked_about_again_in_another_batch_has_its_answers_and
     assert answered.labels("1", POOL_SIZE)[int(moved.image[6:11])] == int(other), "trace and training agree"
 
 
-def test_labels_of_a_batch_that_cycles_no_longer_ask_about_are_kept(campaign: Path, tmp_path: Path) -> None:
+def test_labels_of_a_batch_that_cycles_no_longer_ask_about_are_kept(campaign: Path) -> None:
     label_all(AUDIT, "0")
     run(0)
     command("ask")

@@ -145,7 +145,7 @@ def _trace(arguments: Namespace) -> None:
     about = "" if asked.predicted is None else f", predicted {asked.predicted} with {asked.confidence:.0%}"
     about += "" if asked.score is None else f", score {asked.score:.4g}"
     print(f"asked about in {_words(batch.name)}{about}; file {asked.file}, MD5 {asked.md5}")
-    for answer in sorted(set(batch.given), key=lambda answer: (answer.at, answer)):
+    for answer in sorted(batch.given, key=lambda answer: (answer.at, answer)):
         if answer.image == asked.image:
             print(f"{answer.at}: {answer.by} said {answer.label} ({answer.tool})")
     decided = answers.decide(batch.given).get(asked.image)

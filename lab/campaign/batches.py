@@ -1,5 +1,6 @@
 """The batches of a campaign: which images people are asked about, and what they have said."""
 
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
@@ -79,10 +80,12 @@ def read() -> Campaign:
     batches = []
     for name, images in asked.items():
         earlier = [AUDIT] if name == AUDIT else [str(number) for number in range(int(name) + 1)]
-        given = [one for lines in given_until(settings.dataset, earlier).values() for one in lines]
-        count = {image: sum(one.image == image for one in given) for image in {one.image for one in given}}
-        counted = [one._replace(answers=count.get(one.image, 0)) for one in images]
-        batches.append(Batch(name, counted, [one for one in given if one.image in {image.image for image in images}]))
+        # A set: an answer stands in two files where its image came to another batch.
+        given = {one for lines in given_until(settings.dataset, earlier).values() for one in lines}
+        count = Counter(one.image for one in given)
+        names = {one.image for one in images}
+        counted = [one._replace(answers=count[one.image]) for one in images]
+        batches.append(Batch(name, counted, [one for one in given if one.image in names]))
     return Campaign(settings.dataset, known, batches, listed, done)
 
 
