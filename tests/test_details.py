@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 import vl_convert
 from dvc_render.vega import VegaRenderer
 
@@ -196,6 +197,7 @@ def test_the_sheet_has_a_tile_an_image_with_its_caption_below() -> None:
         sheet.Part("Low", images[9:], ["dog\n-1", "dog\n-2"]),
         sheet.Part("None", images[:0], []),
     ]
+    sns.set_theme(style="whitegrid")  # the sheet looks the same whatever was drawn before
     figure = sheet.sheet(parts, "Query")
     figure.draw_without_rendering()
     tiles = [axes for axes in figure.get_axes() if axes.images]

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from lab.data.files import replaced
+from lab.report.curve import set_theme
 
 COLUMNS = 8
 HEADING, ROW = 0.3, 1.55  # inches
@@ -38,6 +39,7 @@ def sheet(parts: list[Part], title: str) -> plt.Figure:
     parts = [part for part in parts if len(part.images)]
     rows = [-(-len(part.images) // COLUMNS) for part in parts]
     heights = [HEADING + ROW * count for count in rows]
+    set_theme(font_scale=0.8)
     figure = plt.figure(figsize=(9, 2 * HEADING + sum(heights)), layout="constrained")
     figure.suptitle(title)
     if not parts:
