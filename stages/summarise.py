@@ -9,6 +9,7 @@ from lab.data import details, history
 from lab.data.files import write_json, write_text
 from lab.host import Host
 from lab.measures import budget, by_class
+from lab.measures.interval import interval
 
 SUMMARY, CURVE = Path("metrics/summary.json"), Path("plots/curve.csv")
 CLASSES, CONFUSION = Path("plots/classes.csv"), Path("plots/confusion.csv")
@@ -27,7 +28,7 @@ def main(host: Host, cycles: str) -> None:
 
 
 def summarise(results: list[dict], target: float) -> tuple[dict, pd.DataFrame]:
-    """The figures of a run and its curve: a row a cycle, with its results and its label efficiency.
+    """The figures of a run and its curve: a row a cycle, with its results, label efficiency and interval of accuracy.
 
     Args:
         results: of each cycle, in order.
@@ -35,11 +36,13 @@ def summarise(results: list[dict], target: float) -> tuple[dict, pd.DataFrame]:
     """
     curve = pd.DataFrame(results)
     curve.insert(3, "label_efficiency", budget.label_efficiency(curve["labels"], curve["accuracy"]))
+    curve["accuracy_low"], curve["accuracy_high"] = interval(curve["accuracy"], curve["judged_images"])
     final = curve.iloc[-1]
     needed = budget.labels_to_reach(target, curve["labels"], curve["accuracy"])
     summary = {
         "labels": int(final["labels"]),
-        "accuracy": final["accuracy"],
+        **{name: final[name] for name in ("accuracy", "accuracy_low", "accuracy_high")},
+        "judged_images": int(final["judged_images"]),
         **{name: final[name] for name in by_class.NAMES if name in final},
         "area_under_budget_curve": budget.area_under_budget_curve(curve["labels"], curve["accuracy"]),
         "label_efficiency": None if len(curve) == 1 else final["label_efficiency"],

@@ -65,7 +65,17 @@ def test_too_sure_and_too_unsure_do_not_cancel() -> None:
 
 def test_they_are_shown_of_the_last_cycle() -> None:
     measured = {name: 0.25 for name in by_class.NAMES}
-    rows = [{"cycle": 0, "labels": 10, "accuracy": 0.5, "parameters": 3, **measured, "accuracy_by_class": [0.5]}]
+    rows = [
+        {
+            "cycle": 0,
+            "labels": 10,
+            "accuracy": 0.5,
+            "judged_images": 9,
+            "parameters": 3,
+            **measured,
+            "accuracy_by_class": [0.5],
+        }
+    ]
     summary, curve = summarise([*rows, {**rows[0], "cycle": 1, "labels": 20, "macro_f1": 0.75}], 0.9)
     assert [summary[name] for name in by_class.NAMES] == [0.25, 0.75, 0.25]
     assert curve["macro_f1"].tolist() == [0.25, 0.75]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dvc_render.vega import VegaRenderer
+from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from lab.data import details, history, labelled
@@ -30,6 +31,7 @@ def results(accuracies: list[float]) -> list[dict]:
             "cycle": cycle,
             "labels": 1000 * (cycle + 1),
             "accuracy": accuracy,
+            "judged_images": 263,
             "parameters": 7,
             "loss_spearman": 0.5,
             "loss_pair_accuracy": None,
@@ -55,6 +57,9 @@ def test_summary_and_curve(finished: Path) -> None:
     assert json.loads(summarise.SUMMARY.read_text()) == {
         "labels": 3000,
         "accuracy": 0.8,
+        "accuracy_low": pytest.approx(0.7475, abs=1e-4),
+        "accuracy_high": pytest.approx(0.8439, abs=1e-4),
+        "judged_images": 263,
         "area_under_budget_curve": pytest.approx(0.625),
         "label_efficiency": pytest.approx(1.5e-4),
         "target_accuracy": 0.9,
@@ -65,7 +70,7 @@ def test_summary_and_curve(finished: Path) -> None:
     assert table["accuracy"].tolist() == ACCURACY
     assert table["acquired_classes"].map(json.loads).tolist() == [[1, 0]] * 3
     # undefined at the cold start, and written so: an empty cell would be drawn as 0
-    assert summarise.CURVE.read_text().splitlines()[1] == '0,1000,0.5,nan,7,0.5,nan,"[1, 0]"'
+    assert summarise.CURVE.read_text().splitlines()[1].startswith('0,1000,0.5,nan,263,7,0.5,nan,"[1, 0]",0.44')
 
 
 def test_a_reached_target_is_the_labels_it_took() -> None:
@@ -139,6 +144,20 @@ def test_an_optimizer_has_its_colour_whatever_it_is_drawn_with(tmp_path: Path) -
         curve.draw_curve(curves, "accuracy", "", "", tmp_path / "a.png")
         assert pixels_of(tmp_path / "a.png", style.OPTIMIZERS["adam"]) > 50
     assert len(set(style.colours(["nadam", "radam"]).values())) == 6
+
+
+def test_the_interval_of_an_accuracy_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, table = summarise.summarise(results(ACCURACY), 0.9)
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    curve.draw_curve(table.assign(run="a", optim="sgd"), "accuracy", "", "accuracy", tmp_path / "a.png")
+    axes = plt.gca()
+    monkeypatch.undo()
+    plt.close()
+    (band,) = axes.collections
+    drawn = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    ends = ("accuracy_low", "accuracy_high")
+    assert drawn == {tuple(row) for end in ends for row in table[["labels", end]].to_numpy()}
+    assert axes.get_ylabel() == "accuracy, with its 95 % interval"
 
 
 def run_of(accuracies: list[float] = ACCURACY, **changes: object) -> pd.DataFrame:

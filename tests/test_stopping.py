@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 
 from bench import stopping as bench
 from lab.measures import stopping
+from lab.measures.interval import interval
 from lab.process import ending
 from lab.report import stopping as report
 from tests.study_tables import line as straight
@@ -35,11 +36,11 @@ def curve_of(
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_the_interval_is_the_published_one(right: int, images: int, low: float, high: float) -> None:
-    assert stopping.interval(right / images, images) == pytest.approx((low, high), abs=5e-5)
+    assert interval(right / images, images) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_an_interval_of_a_perfect_accuracy_reaches_below_it() -> None:
-    low, high = stopping.interval([1.0, 0.5], [500, NAN])
+    low, high = interval([1.0, 0.5], [500, NAN])
     assert (low[0], high[0]) == pytest.approx((0.99238, 1), abs=1e-5)
     assert np.isnan([low[1], high[1]]).all()
 
@@ -223,7 +224,7 @@ def test_what_the_picture_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (bars,) = above.containers
     measured, caps, _ = bars.lines
     assert measured.get_ydata().tolist() == accuracy
-    low, high = stopping.interval(accuracy, 10_000)
+    low, high = interval(accuracy, 10_000)
     assert [cap.get_ydata().tolist() for cap in caps] == [pytest.approx(low), pytest.approx(high)]
     earlier, later, forecast = (line for line in above.lines if line not in (measured, *caps))
     # from the third cycle on, each to the cycles that followed

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar, nnls
-from scipy.stats import norm
 
-CONFIDENCE = 0.95
+from lab.measures.interval import Floats, Z, interval
+
 # Cycles that a slope is fitted to at most, that agreement is averaged over, and that a forecast takes at least.
 WINDOW = 3
 AGREES = 0.99
@@ -25,8 +25,6 @@ LEAST_VARIANCE = 0.01
 # Of c in the power law: almost logarithmic, and flat after the first cycle.
 EXPONENTS = (0.01, 10.0)
 
-Floats = NDArray[np.float64]
-
 
 class Slope(NamedTuple):
     """Points of accuracy per 100 labels, and the ends of their 95 % interval."""
@@ -34,21 +32,6 @@ class Slope(NamedTuple):
     points: float
     low: float
     high: float
-
-
-def interval(accuracy: ArrayLike, images: ArrayLike) -> tuple[Floats, Floats]:
-    """Ends of the 95 % interval of accuracies that were each measured on so many images (Wilson, 1927).
-
-    It covers the draw of the images, not the luck of training: another seed may lie outside.
-
-    Args:
-        accuracy, images: (n,), or a number each. NaN where images is.
-    """
-    # Imported where it is used: it takes a second.
-    from statsmodels.stats.proportion import proportion_confint
-
-    accuracy, images = np.asarray(accuracy, dtype=float), np.asarray(images, dtype=float)
-    return proportion_confint(accuracy * images, images, 1 - CONFIDENCE, method="wilson")
 
 
 def slope(curve: pd.DataFrame) -> Slope | None:
@@ -69,13 +52,12 @@ def slope(curve: pd.DataFrame) -> Slope | None:
     if len(last) < 2:
         return None
     low, high = interval(last["accuracy"], last["judged_images"])
-    z = norm.isf((1 - CONFIDENCE) / 2)
-    weights = (2 * z / (high - low)) ** 2
+    weights = (2 * Z / (high - low)) ** 2
     labels = last["labels"].to_numpy(float)
     beside_mean = labels - np.average(labels, weights=weights)
     spread = weights @ beside_mean**2
     rise, error = weights * beside_mean @ last["accuracy"].to_numpy() / spread, spread**-0.5
-    return Slope(*(float(100 * 100 * value) for value in (rise, rise - z * error, rise + z * error)))
+    return Slope(*(float(100 * 100 * value) for value in (rise, rise - Z * error, rise + Z * error)))
 
 
 def forecast(labels: ArrayLike, accuracy: ArrayLike, at: ArrayLike) -> Floats | None:

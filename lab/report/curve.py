@@ -37,7 +37,7 @@ def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: 
 
     Args:
         curves: columns labels, ``column`` (a share), run (its name) and optim; a row a run and cycle. A line without
-            an optimizer is a reference.
+            an optimizer is a reference. Where the column has an interval, in ``_low`` and ``_high``, it is drawn.
         label: of the vertical axis.
     """
     set_theme()
@@ -49,6 +49,13 @@ def draw_curve(curves: pd.DataFrame, column: str, title: str, label: str, path: 
         # Runs with the same optimizer differ in their dashes.
         looks[run] = REFERENCE if pd.isna(optim) else Look(palette[optim], DASHES[drawn.count(optim) % len(DASHES)])
         drawn.append(optim)
+    low, high = f"{column}_low", f"{column}_high"
+    if low in curves:
+        for run, curve in curves.dropna(subset=low).groupby("run"):
+            axes.fill_between(
+                curve["labels"], curve[low], curve[high], color=looks[run].colour, alpha=0.12, linewidth=0
+            )
+        label += ", with its 95 % interval"
     axes.set(title=title, xlabel=BUDGET_LABEL, ylabel=label)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     show_budget(axes, curves["labels"])

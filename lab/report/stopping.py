@@ -12,13 +12,13 @@ from matplotlib.ticker import PercentFormatter
 
 from lab.data.files import replaced
 from lab.errors import BadInput
+from lab.measures.interval import interval
 from lab.measures.stopping import (
     AGREES,
     RULES,
     WINDOW,
     backtest,
     forecast,
-    interval,
     next_labels,
     slope,
 )
