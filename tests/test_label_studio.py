@@ -31,7 +31,7 @@ CAMPAIGN, CLASSES = "leaves", ["oak", 'ash & <"elm">', "beech 5 $"]
 DATA = {"image": "/data/upload/2/x.png", "path": "oak/0.png", "md5": "0cc1", "batch": "3", "campaign": CAMPAIGN}
 AT = {"created_at": "2026-11-29T11:00:00.100000Z", "updated_at": "2026-11-29T14:00:00.902882+02:00"}
 RESULT = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["oak"]}}
-SUBMITTED = {**RESULT, "id": "Bx__kZj7YS", "origin": "prediction"}
+SUBMITTED = {**RESULT, "id": "Bx__kZj7YS", "origin": "manual"}
 # As Label Studio 1.23.2 exports them once they were submitted in a browser, without what is not read.
 ANNOTATION = {"id": 5, "completed_by": 1, "result": [SUBMITTED], "was_cancelled": False, "ground_truth": False, **AT}
 TASK = {"id": 9, "annotations": [ANNOTATION], "drafts": [], "predictions": [1], "data": DATA, "meta": {}, "project": 2}
@@ -42,7 +42,7 @@ TEXTS = st.text(min_size=1)
 
 
 def answers(rows: object) -> list[Answer]:
-    return label_studio.answers(json.dumps(rows).encode(), "export.json", CAMPAIGN)
+    return [found.answer for found in label_studio.answers(json.dumps(rows).encode(), "export.json", CAMPAIGN)]
 
 
 def task(*annotations: object, **data: object) -> dict:
@@ -132,6 +132,17 @@ def test_a_picture_that_changed_or_went_is_refused(tmp_path: Path) -> None:
 
 def test_json_and_json_min_say_the_same() -> None:
     assert answers([TASK]) == answers([ROW]) == [ANSWER]
+    (found,) = label_studio.answers(json.dumps([TASK]).encode(), "export.json", CAMPAIGN)
+    assert found.where == "export.json, task 9, oak/0.png"
+
+
+@pytest.mark.parametrize(
+    ("origin", "tool"), [("prediction", "Label Studio, prediction kept"), ("prediction-changed", "Label Studio")]
+)
+def test_an_answer_says_where_a_prediction_was_kept(origin: str, tool: str) -> None:
+    annotation = {**ANNOTATION, "result": [{**SUBMITTED, "origin": origin}]}
+    assert answers([task(annotation)]) == [ANSWER._replace(tool=tool)]
+    assert answers([task({**annotation, "was_cancelled": True})]) == [ANSWER._replace(label=SKIP, tool="Label Studio")]
 
 
 def test_several_annotations_are_several_answers() -> None:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from lab.campaign import label_studio, server
 from lab.campaign.asked import Asked
-from lab.data.answers import NO_CLASS, SKIP
+from lab.data.answers import NO_CLASS, SKIP, Answer
 from lab.errors import BadInput
 
 pytestmark = pytest.mark.soak
@@ -43,6 +43,10 @@ CONFIG = label_studio.labelling_config(CLASSES)
 def label_studio_command(data: Path, *words: str) -> tuple[list[str], dict[str, str]]:
     command = [str(INSTALLED / "env/bin/label-studio"), *words, "--data-dir", str(data)]
     return command, {**os.environ, **QUIET, "LABEL_STUDIO_BASE_DATA_DIR": str(data)}
+
+
+def answers(export: bytes) -> list[Answer]:
+    return [found.answer for found in label_studio.answers(export, "export.json", "leaves")]
 
 
 def install() -> None:
@@ -213,7 +217,7 @@ def test_what_people_answer_comes_back(studio: LabelStudio, asked: list[Asked]) 
             annotation = {"result": [] if label == SKIP else [result], "was_cancelled": label == SKIP}
             assert anna.post(f"{studio.url}/api/tasks/{task['id']}/annotations/", json=annotation).ok
     export = server.fetch(studio.url, TITLE)
-    found = label_studio.answers(export, "export.json", "leaves")
+    found = answers(export)
     hashes = {one.image: one.md5 for one in asked}
     assert {answer.image: answer.label for answer in found} == labels
     assert len(found) == len(labels)
@@ -223,9 +227,7 @@ def test_what_people_answer_comes_back(studio: LabelStudio, asked: list[Asked]) 
     # What a person exports in the browser as JSON-MIN, but for what was skipped.
     address = f"{studio.url}/api/projects/1/export"
     by_hand = anna.get(address, params={"exportType": "JSON_MIN"}).content
-    assert sorted(label_studio.answers(by_hand, "export.json", "leaves")) == sorted(
-        answer for answer in found if answer.label != SKIP
-    )
+    assert sorted(answers(by_hand)) == sorted(answer for answer in found if answer.label != SKIP)
     with pytest.raises(BadInput, match="belongs to the campaign 'leaves'"):
         label_studio.answers(by_hand, "export.json", "fruit")
 
@@ -235,7 +237,7 @@ def test_two_people_who_answer_are_told_apart(studio: LabelStudio, asked: list[A
     task = next(task for task in tasks_of(studio, ben) if task["data"]["path"] == asked[0].image)
     result = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [NO_CLASS]}}
     assert ben.post(f"{studio.url}/api/tasks/{task['id']}/annotations/", json={"result": [result]}).ok
-    found = label_studio.answers(server.fetch(studio.url, TITLE), "export.json", "leaves")
+    found = answers(server.fetch(studio.url, TITLE))
     about = {(answer.by, answer.label) for answer in found if answer.image == asked[0].image}
     assert about == {("1", CLASSES[0]), ("2", NO_CLASS)}
 

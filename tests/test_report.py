@@ -1,6 +1,7 @@
 """A run's summary, its curve, and the comparison of runs."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -242,7 +243,18 @@ def test_a_run_whose_data_are_not_here_has_no_reference(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(compare, "_read", refuse)
     assert compare._references({"a": run_of()}) == {}
-    assert "No logistic regression for a, whose data are not in the cache here: data" in capsys.readouterr().out
+    assert "No logistic regression for a: data" in capsys.readouterr().out
+
+
+def test_a_campaign_has_no_reference(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def read(path: str, revision: str) -> bytes:
+        content = BytesIO()
+        np.save(content, np.full(3, -1) if path.endswith("labels.npy") else np.zeros((3, 1, 1, 3), np.uint8))
+        return content.getvalue() if path.endswith(".npy") else b"index\n0\n"
+
+    monkeypatch.setattr(compare, "_read", read)
+    assert compare._references({"a": run_of()}) == {}
+    assert capsys.readouterr().out == "No logistic regression for a: people gave its labels\n"
 
 
 def test_the_template_follows_the_anchors_of_an_editor() -> None:

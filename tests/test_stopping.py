@@ -221,6 +221,7 @@ def test_what_the_picture_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
     plt.close()
     assert above.get_title() == "More labels pay"
+    assert [text.get_text() for text in above.get_legend().get_texts()] == [*report.LOOKS]
     (bars,) = above.containers
     measured, caps, _ = bars.lines
     assert measured.get_ydata().tolist() == accuracy
@@ -235,6 +236,16 @@ def test_what_the_picture_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     agreement, stop = below.lines
     assert agreement.get_ydata().tolist()[1:] == [0.5, 0.7, 0.8, 0.9]
     assert set(stop.get_ydata()) == {0.99}
+
+
+def test_the_legend_has_no_more_than_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    for accuracy, drawn in (([0.6], 1), ([0.6, 0.7, 0.75], 2)):
+        report.draw({"sgd": curve_of(accuracy)}, tmp_path / "a.png")
+        legend = plt.gcf().axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == [*report.LOOKS][:drawn]
+    monkeypatch.undo()
+    plt.close("all")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lab.campaign import batches, folder, label_studio, server, take
+from lab.campaign.asked import Found
 from lab.campaign.batches import Batch, Campaign
 from lab.data import answers, history
 from lab.data.answered import AUDIT
@@ -118,7 +119,7 @@ def _take(arguments: Namespace) -> None:
     _show(campaign, arguments.url)
 
 
-def _taken(found: list[take.Found]) -> Campaign:
+def _taken(found: list[Found]) -> Campaign:
     """The campaign once answers are kept, and what that changes is said."""
     campaign = batches.read()
     count, changes = take.take(campaign, found)

@@ -1,7 +1,9 @@
-"""An image that people are asked to label."""
+"""An image that people are asked to label, and what they answer."""
 
 from pathlib import Path
 from typing import NamedTuple
+
+from lab.data.answers import Answer
 
 
 class Asked(NamedTuple):
@@ -23,3 +25,10 @@ class Asked(NamedTuple):
     confidence: float | None = None
     score: float | None = None
     answers: int = 0
+
+
+class Found(NamedTuple):
+    """An answer, and where it stands. The MD5 of an answer is empty where a table does not have it."""
+
+    where: str
+    answer: Answer

@@ -15,11 +15,11 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, fromstring, t
 
 from PIL import Image, ImageOps
 
-from lab.campaign.asked import Asked
+from lab.campaign.asked import Asked, Found
 from lab.data.answers import NO_CLASS, SKIP, Answer, time_of
 from lab.errors import BadInput, reason
 
-TOOL = "Label Studio"
+TOOL, KEPT = "Label Studio", "Label Studio, prediction kept"
 # What the labelling interface calls its choices and its picture.
 LABEL, PICTURE = "label", "image"
 # What browsers show, and Label Studio takes, by the end of a file's name.
@@ -112,11 +112,12 @@ def picture(file: Path, md5: str) -> tuple[bytes, str]:
     return png.getvalue(), ".png"
 
 
-def answers(content: bytes, source: Path | str, campaign: str) -> list[Answer]:
+def answers(content: bytes, source: Path | str, campaign: str) -> list[Found]:
     """The answers in an export of a project, in JSON or JSON-MIN; JSON-MIN does not have what was skipped.
 
     A person goes by e-mail address, user name or number, whichever the export has first. What somebody submits without
-    a choice is ``skip``, as what they skip.
+    a choice is ``skip``, as what they skip. An answer says where the prediction was submitted as it was; JSON-MIN does
+    not have that.
 
     Args:
         source: of the export, for messages.
@@ -132,7 +133,7 @@ def answers(content: bytes, source: Path | str, campaign: str) -> list[Answer]:
         raise BadInput(f"{source}: no JSON; export the project as JSON or JSON-MIN") from error
     if not isinstance(rows, list):
         raise BadInput(f"{source}: no export of Label Studio, which is a list; export the project as JSON or JSON-MIN")
-    found: list[Answer] = []
+    found: list[Found] = []
     for number, row in enumerate(rows, start=1):
         match row:
             case {"data": dict(data), "annotations": [*given]}:
@@ -146,7 +147,9 @@ def answers(content: bytes, source: Path | str, campaign: str) -> list[Answer]:
         where = f"{source}, task {row.get('id')}"
         image, md5 = _asked(data, where, campaign)
         where += f", {image}"
-        found += [Answer(image, md5, label(one, where), _person(one, where), _time(one, where), TOOL) for one in given]
+        for one in given:
+            answer = Answer(image, md5, label(one, where), _person(one, where), _time(one, where), _tool(one))
+            found.append(Found(where, answer))
     return found
 
 
@@ -183,6 +186,12 @@ def _label_of_json_min(row: Any, where: str) -> str:
     raise BadInput(
         f"{where}: must have one choice of `{LABEL}`; export the project as JSON, which has what was skipped"
     )
+
+
+def _tool(answer: dict) -> str:
+    results = [] if answer.get("was_cancelled") else answer.get("result", [])
+    kept = any(isinstance(result, dict) and result.get("origin") == "prediction" for result in results)
+    return KEPT if kept else TOOL
 
 
 def _person(answer: dict, where: str) -> str:

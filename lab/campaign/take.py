@@ -12,6 +12,7 @@ from dvc.utils.serialize import modify_yaml
 
 from lab import params
 from lab.campaign import label_studio
+from lab.campaign.asked import Found
 from lab.campaign.batches import FOLDER, Batch, Campaign
 from lab.data import answers, sizes
 from lab.data.answered import AUDIT
@@ -21,13 +22,6 @@ from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 
 SHOWN = 20  # faults in a message
-
-
-class Found(NamedTuple):
-    """An answer, and where it stands. The MD5 of an answer is empty where a table does not have it."""
-
-    where: str
-    answer: Answer
 
 
 class Change(NamedTuple):
@@ -51,8 +45,7 @@ def read(path: Path, campaign: str, by: str | None) -> list[Found]:
     if path.suffix.lower() == ".json":
         if by:
             raise BadInput(f"--by {by}: an export says who answered; leave --by out")
-        given = label_studio.answers(path.read_bytes(), path, campaign)
-        return [Found(f"{path}, {answer.image}", answer) for answer in given]
+        return label_studio.answers(path.read_bytes(), path, campaign)
     rows = list(csv.reader(lines_of(path)))
     names = [name.strip() for name in rows[0]] if rows else []
     for name in ("image", "label"):

@@ -114,7 +114,7 @@ def _table(curves: dict[str, pd.DataFrame], references: dict[str, pd.DataFrame])
 
 
 def _references(curves: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The curve of a logistic regression on the labels of each run whose data can be read."""
+    """The curve of a logistic regression on the labels of each run whose data can be read and have labels."""
     from lab.report import reference  # scikit-learn takes a second to load
 
     found = {}
@@ -122,7 +122,7 @@ def _references(curves: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         try:
             accuracies = reference.of_run(partial(_read, revision=name), curve["cycle"])
         except BadInput as error:
-            print(f"No {REFERENCE} for {name}, whose data are not in the cache here: {error}")
+            print(f"No {REFERENCE} for {name}: {error}")
         else:
             found[name] = curve[["labels"]].assign(accuracy=accuracies)
     return found

@@ -10,15 +10,22 @@ from sklearn.linear_model import LogisticRegression
 
 from lab.data import labelled, prepared
 from lab.data.dataset import Split
+from lab.errors import BadInput
 
 
 def of_run(read: Callable[[str], bytes], cycles: Iterable[int]) -> list[float]:
-    """Its test accuracy on the labelled set of each cycle of a run. read: a file of the run, by its path."""
+    """Its test accuracy on the labelled set of each cycle of a run. read: a file of the run, by its path.
+
+    Raises:
+        BadInput: the data set has no labels, as people gave them.
+    """
     pools = [pd.read_csv(BytesIO(read(f"{labelled.path_of(cycle)}")))["index"].to_numpy() for cycle in cycles]
     train, test = (
         Split(*(np.load(BytesIO(read(f"{prepared.FOLDER / name}_{part}.npy"))) for part in Split._fields))
         for name in ("train", "test")
     )
+    if (test.labels < 0).any():
+        raise BadInput("people gave its labels")
     return accuracies(pools, train, test)
 
 

@@ -35,9 +35,9 @@ STOPS = f"a rule stops at {AGREES}"
 REFERENCE: dict[str, Any] = {"color": style.REFERENCE, "linewidth": 1, "linestyle": "--"}
 MEASURED, FORECAST, EARLIER = "measured, 95 % interval", "forecast", "earlier forecasts"
 LOOKS: dict[str, dict[str, Any]] = {
-    MEASURED: {"marker": "o"},
-    FORECAST: {"marker": "o", "linestyle": ":", "markerfacecolor": "white"},
-    EARLIER: {"linewidth": 0.7, "alpha": 0.7},
+    MEASURED: {"gid": MEASURED, "marker": "o"},
+    FORECAST: {"gid": FORECAST, "marker": "o", "linestyle": ":", "markerfacecolor": "white"},
+    EARLIER: {"gid": EARLIER, "linewidth": 0.7, "alpha": 0.7},
 }
 
 
@@ -124,7 +124,7 @@ def draw(curves: dict[str, pd.DataFrame], path: Path) -> None:
     show_budget(below, pd.Series(budgets))
     label_ends(above, pd.DataFrame.from_dict(ends, orient="index"))
     label_ends(below, pd.DataFrame({"x": below.get_xlim()[1], "y": AGREES, "colour": REFERENCE["color"]}, [STOPS]))
-    above.legend(handles=_legend(), loc="best", frameon=False)
+    above.legend(handles=_legend(above), loc="best", frameon=False)
     with replaced(path) as file:
         figure.savefig(file, dpi=150, format="png")
     plt.close(figure)
@@ -157,9 +157,10 @@ def _draw_accuracy(axes: plt.Axes, curve: pd.DataFrame, look: dict[str, Any]) ->
     return line
 
 
-def _legend() -> list[Line2D]:
-    """What the lines of every run mean, in grey."""
-    return [Line2D([], [], color=style.REFERENCE, label=name, **look) for name, look in LOOKS.items()]
+def _legend(axes: plt.Axes) -> list[Line2D]:
+    """What the lines of every run mean, in grey: of those that were drawn."""
+    drawn = {line.get_gid() for line in axes.lines}  # `LOOKS` gives each its name
+    return [Line2D([], [], color=style.REFERENCE, label=name, **look) for name, look in LOOKS.items() if name in drawn]
 
 
 if __name__ == "__main__":
