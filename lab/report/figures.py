@@ -24,7 +24,6 @@ USUAL = "loss_prediction"
 TOO_FEW = f"With fewer than {FEWEST_SEEDS} seeds a difference may be chance."
 MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
-CLASSES = {"cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]}
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
 # What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
@@ -193,7 +192,8 @@ def classes(tidy: pd.DataFrame) -> Figure | None:
     if not counts:
         return None
     shares = pd.DataFrame({group: count / max(count.sum(), 1) for group, count in counts.items()}).T
-    shares = shares.rename(columns=dict(enumerate(CLASSES.get(tidy["dataset"].iloc[0], []))))
+    if tidy["class_names"].notna().all():
+        shares = shares.rename(columns=dict(enumerate(json.loads(tidy["class_names"].iloc[0]))))
     balanced = 1 / shares.shape[1]
     title = f"Classes of the acquired images (balanced: {balanced:.0%})"
     return _matrix({title: shares}, "class", cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)

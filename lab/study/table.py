@@ -3,6 +3,7 @@
 Only files that Git keeps are read: a clone without the cache collects as well.
 """
 
+import json
 from io import StringIO
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lab.report.protocol import departures
 from lab.study import experiments
 from lab.study.arms import Arm
 from lab.study.experiments import git
-from stages.summarise import CURVE
+from stages.summarise import CONFUSION, CURVE
 
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 # What a reader of the table may rely on.
@@ -26,6 +27,7 @@ SINCE = [
     "accuracy_by_class",
     "agreement",
     "judged_images",
+    "class_names",
 ]  # and nan in tables that were written before
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
@@ -91,6 +93,9 @@ def read(path: Path) -> pd.DataFrame:
 
 def _rows(arm: Arm, commit: str) -> pd.DataFrame:
     curve = pd.read_csv(StringIO(git("show", f"{commit}:{CURVE}")))
+    # A class may be called 1, or null.
+    classes = pd.read_csv(StringIO(git("show", f"{commit}:{CONFUSION}")), dtype=str, na_filter=False)["actual"]
+    curve = curve.assign(class_names=json.dumps(classes.unique().tolist(), ensure_ascii=False))
     params = parse(git("show", f"{commit}:{PARAMS_FILE}"))
     hashes = _hashes(git("show", f"{commit}:dvc.lock"))
     # A cycle that was restored and not computed cost nothing, and has no row.
