@@ -59,8 +59,8 @@ def main() -> None:
             "n ÷ 4, k ÷ 4: seconds with a quarter of the images, and with a quarter of the query.",
             f"scikit-activeml 1.0.1, {SHARED_IMAGES:,} images, {SHARED_LABELLED} labelled and {SHARED_QUERY} queried: "
             "how many times its seconds are ours, and which share of the images both choose. It breaks ties at random. "
-            "Agreement of TypiClust and ProbCover is on the same clusters. Its BADGE has known defects: agreement there "
-            "is with gradient embeddings that are formed.",
+            "Agreement of TypiClust and ProbCover is on the same clusters. Its BADGE has known defects: agreement "
+            "there is with gradient embeddings that are formed.",
         ],
     )
 
