@@ -7,7 +7,7 @@ ENV := .venv
 READY := $(ENV)/ready
 READY_DEV := $(ENV)/ready-dev
 PAGE := $(ENV)/plots_page.html
-PYTEST := python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST := python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations 20
 
 # The stages call `python`, dvc among them: the environment's come first.
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
