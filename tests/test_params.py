@@ -147,7 +147,8 @@ def test_the_comments_name_every_choice(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("optim", "sdg", "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd (did you mean sgd?)"),
+        ("optim", "sdg", "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd, "),
+        ("optim", "sdg", "adam_then_sgd_tuned (did you mean sgd?)"),
         ("arch", "resnet19", "arch = 'resnet19': choose from resnet18, resnet34, resnet50 (did you mean resnet18?)"),
         ("strategy", "entropie", "typiclust (did you mean entropy?)"),
         ("protocol", "full", "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo"),

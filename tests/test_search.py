@@ -1,5 +1,6 @@
 """A search for settings: equal trials, a rule fixed beforehand, edges refused, and what it cost."""
 
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_every_optimizer_has_the_same_number_of_trials(tmp_path: Path) -> None:
         ({"grid": {"sgd": {"lr": [0.1, 0.2], "weight_decay": [0]}}}, "grid.sgd.lr"),
         (
             {"grid": {"sdg": FILE["grid"]["sgd"]}},
-            "grid.sdg = 'sdg': choose from sgd, adam, adamw, rmsprop (did you mean sgd?)",
+            "grid.sdg = 'sdg': choose from sgd, adam, adamw, rmsprop, sgd_tuned, adam_tuned (did you mean sgd?)",
         ),
         ({"validation": 0}, "validation = 0"),
         ({"labels": [20, 1200]}, "a budget of 1,200 labels"),
@@ -137,6 +138,7 @@ def test_chosen_settings_become_blocks_and_comments_stay(tmp_path: Path) -> None
     assert values["adam_tuned"] == values["adam"] | {"lr": 0.001, "weight_decay": 0.0005}
     comments = [[line.partition("#")[2] for line in text.splitlines()] for text in (PARAMS, path.read_text())]
     assert list(filter(None, comments[0])) == list(filter(None, comments[1]))
+    assert not re.search(r"[&*]\w", path.read_text()), "no alias in place of a list"
     choice.write_blocks(best, path)  # again: the same file
     assert load_yaml(path)["optimizers"] == values
 

@@ -1,5 +1,6 @@
 """What a search chose: its trials as a table, the best setting of each optimizer, and the blocks that hold it."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,8 @@ def write_blocks(best: pd.DataFrame, path: Path = PARAMS_FILE) -> list[str]:
         blocks = values["optimizers"]
         for _, row in best.iterrows():
             name = f"{row['optim']}{CHOSEN}"
-            blocks[name] = {**blocks[row["optim"]], **{key: float(row[key]) for key in SETTINGS}}
+            # A copy throughout: of a list in two places YAML would make an alias.
+            blocks[name] = deepcopy(blocks[row["optim"]]) | {key: float(row[key]) for key in SETTINGS}
             names.append(name)
     return names
 
