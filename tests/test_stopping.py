@@ -178,7 +178,7 @@ def test_the_line_of_a_run() -> None:
     assert report.line(curve) == (
         "500 labels, 72.0% [67.9, 75.8]: not shown whether more labels pay; "
         "agreement 0.871 (a rule stops where 3 cycles average 0.99); "
-        "-1.4 points a 100 labels [-4.2, 1.3]; "
+        "-1.4 points per 100 labels [-4.2, 1.3]; "
         "forecast 75.1% at 600 (forecasts were wrong by 4.1 points on average)"
     )
 
@@ -186,7 +186,7 @@ def test_the_line_of_a_run() -> None:
 def test_the_line_of_short_runs() -> None:
     one, two, three = (report.line(curve_of([0.6, 0.7, 0.75][:cycles], images=500)) for cycles in (1, 2, 3))
     assert one == "100 labels, 60.0% [55.6, 64.2]: one cycle does not show whether more labels pay"
-    assert two == "200 labels, 70.0% [65.8, 73.9]: more labels pay; +10.0 points a 100 labels [4.1, 15.9]"
+    assert two == "200 labels, 70.0% [65.8, 73.9]: more labels pay; +10.0 points per 100 labels [4.1, 15.9]"
     assert three.endswith("at 400 (no earlier forecast shows how good that is)")
 
 

@@ -76,7 +76,7 @@ def line(curve: pd.DataFrame) -> str:
     if pd.notna(agreement := curve["agreement"].iloc[-1]):
         parts.append(f"agreement {agreement:.3f} (a rule stops where {WINDOW} cycles average {AGREES})")
     if found := slope(curve):
-        parts.append(f"{found.points:+.1f} points a 100 labels [{found.low:.1f}, {found.high:.1f}]")
+        parts.append(f"{found.points:+.1f} points per 100 labels [{found.low:.1f}, {found.high:.1f}]")
     budget = next_labels(labels)
     if budget and (said := forecast(labels, accuracy, budget)) is not None:
         parts.append(f"forecast {said:.1%} at {budget:,}{_earlier(backtest(labels, accuracy))}")
