@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
-from lab.report import decomposition
+from lab.report import decomposition, figures
 from lab.report.decomposition import choosing, gap, interaction, learning
 from lab.report.statistics import mean_accuracy, runs_of
 from lab.study.analysis import crossed
@@ -136,3 +137,23 @@ def test_random_choices_overlap_as_chance_says() -> None:
     one, two = ([set(part.tolist()) for part in draw.permutation(5000)[:1500].reshape(3, 500)] for _ in range(2))
     table = decomposition.overlap(one, two, 5000)
     np.testing.assert_allclose(table["jaccard"], table["chance"], atol=0.03)
+
+
+def test_the_figure_shows_the_effects_and_their_intervals() -> None:
+    tidy = planted(noise=0.02)
+    figure = figures.learning_and_choosing(tidy)
+    (axes,) = figure.axes
+    plt.close(figure)
+    assert axes.get_title() == "ResNet-18 Adam − ResNet-18 SGD"
+    table = decomposition.effects(tidy, A, B).dropna(subset="labels")
+    for bars in axes.containers:
+        rows = table[table["effect"] == bars.get_label()]
+        line, (lower, upper), _ = bars.lines
+        np.testing.assert_allclose(line.get_xydata().astype(float), rows[["labels", "mean"]].to_numpy(float))
+        np.testing.assert_allclose(np.asarray(lower.get_ydata(), float), rows["low"].to_numpy(float))
+        np.testing.assert_allclose(np.asarray(upper.get_ydata(), float), rows["high"].to_numpy(float))
+    assert [bars.get_label() for bars in axes.containers] == ["gap", "learning", "choosing"]
+
+
+def test_arms_that_are_not_crossed_have_no_such_figure() -> None:
+    assert figures.learning_and_choosing(planted().query("group in ['resnet18-adam', 'resnet18-sgd']")) is None

@@ -10,9 +10,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, PercentFormatter
 
-from lab.report import style
+from lab.report import decomposition, style
 from lab.report.ceiling import split
 from lab.report.curve import BUDGET_LABEL, DASHES, REFERENCE, Look, draw_lines, label_ends, set_theme, show_budget
 from lab.report.protocol import is_kept
@@ -24,6 +24,12 @@ USUAL = "loss_prediction"
 TOO_FEW = f"With fewer than {FEWEST_SEEDS} seeds a difference may be chance."
 MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
+# How the parts of a gap are drawn.
+EFFECTS = {
+    "gap": {"color": "0.6", "linestyle": ":", "marker": "o"},
+    "learning": {"color": "#0072b2", "marker": "o"},
+    "choosing": {"color": "#e69f00", "linestyle": "--", "marker": "s"},
+}
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
 # What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
@@ -83,6 +89,7 @@ def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
     beside = {"figure_3": {"public": public, "ceilings": ceilings}}
     figures = {name: draw(chart, table, **beside.get(name, {})) for name, chart in CHARTS.items()}
     figures |= {"area": areas(tidy), "classes": classes(tidy), "wins": win_matrix(tidy)}
+    figures["learning_and_choosing"] = learning_and_choosing(tidy)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -197,6 +204,31 @@ def classes(tidy: pd.DataFrame) -> Figure | None:
     balanced = 1 / shares.shape[1]
     title = f"Classes of the acquired images (balanced: {balanced:.0%})"
     return _matrix({title: shares}, "class", cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)
+
+
+def learning_and_choosing(tidy: pd.DataFrame) -> Figure | None:
+    """What two crossed arms learn and choose at each budget, a panel a pair; None where none were crossed."""
+    pairs = decomposition.pairs(tidy)
+    if not pairs:
+        return None
+    figure, grid = _grid(len(pairs), min(len(pairs), MOST_COLUMNS))
+    for axes, (one, two) in zip(grid, pairs, strict=True):
+        table = decomposition.effects(tidy, one, two).dropna(subset="labels")
+        axes.axhline(0, color="black", linewidth=1)
+        for effect, look in EFFECTS.items():
+            rows = table[table["effect"] == effect].astype({"low": float, "high": float})
+            ends = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+            axes.errorbar(rows["labels"], rows["mean"], ends, label=effect, capsize=3, elinewidth=1, **look)
+        axes.set(title=f"{words(one)} − {words(two)}", xlabel=BUDGET_LABEL, ylabel="points of accuracy")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:+.3g}" if share else "0"))
+        show_budget(axes, table["labels"])
+    grid[0].legend(frameon=False)
+    figure.suptitle("What the first learns and chooses better than the second")
+    is_enough = runs_of(tidy).index.get_level_values("seed").nunique() >= FEWEST_SEEDS
+    drawn = "Means, 95 % intervals" if is_enough else "Means"
+    note = f"{drawn}. Gap = learning (the same labelled sets) + choosing (the same optimizer)."
+    figure.supxlabel(fill(note, int(14 * figure.get_figwidth())), size="small", color="0.4")
+    return figure
 
 
 def win_matrix(tidy: pd.DataFrame) -> Figure | None:
