@@ -160,7 +160,8 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
     try:
         labelled.check_chain(pools)
     except BadInput as error:
-        yield f"{revision}: {error}"
+        # Of an earlier run, where a changed label let a cycle choose anew.
+        yield f"{revision}: {error}" + ("; `dvc repro` makes it anew" if revision == WORKSPACE else "")
 
 
 def faults_of_the_answers(revision: str, files: dict[str, Cached]) -> Iterator[str]:
@@ -186,7 +187,8 @@ def faults_of_the_answers(revision: str, files: dict[str, Cached]) -> Iterator[s
     with open(sources.file, newline="", encoding="utf-8") as file:
         known = Known([Source(*row) for row in csv.reader(file)], classes, "train")
     given: dict[Path, list[answers.Answer]] = {}
-    cure = "run `dvc repro`" if revision == WORKSPACE else f"commit {answers.FOLDER}, or bring it back"
+    cure = f"commit {answers.FOLDER}, or bring it back; if it is committed, run `dvc repro` and commit what it changes"
+    cure = "run `dvc repro`" if revision == WORKSPACE else cure
     for cycle, _ in values["cycles"]:
         path = answers.path_of(values["dataset"], str(cycle))
         used = files.get(str(answered.path_of(str(cycle))))

@@ -299,6 +299,17 @@ def test_a_table_that_was_filled_in_is_never_written_over(campaign: Path, capsys
     assert not TABLE.with_name("labels-2.csv").exists(), "nobody filled in the new one"
 
 
+def test_a_table_without_labels_is_written_anew(campaign: Path, capsys: pytest.CaptureFixture) -> None:
+    command("ask")
+    table = TABLE.read_text()
+    write_text(Path("half.csv"), "image,label\n" + ",".join([table.splitlines()[1].split(",")[1], "1\n"]))
+    command("take", "half.csv")
+    command("ask")
+    assert len(TABLE.read_text().splitlines()) == len(table.splitlines()) - 1
+    assert not TABLE.with_name("labels-1.csv").exists()
+    assert "the table that was there" not in capsys.readouterr().out
+
+
 def test_what_another_person_says_of_a_decided_image_is_taken(campaign: Path) -> None:
     command("ask")
     command("take", at(fill_in("0"), 1), "--by", "anna")

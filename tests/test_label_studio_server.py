@@ -265,5 +265,5 @@ def test_what_the_server_refuses_is_told(
     token = os.environ[server.TOKEN]
     for wrong in (token[:-4] + "abcd", "0123456789abcdef"):
         monkeypatch.setenv(server.TOKEN, wrong)
-        with pytest.raises(BadInput, match=r"401 .*; make a token there"):
+        with pytest.raises(BadInput, match=r"401 .*; make a token in Label Studio"):
             send(studio, asked)

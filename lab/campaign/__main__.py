@@ -62,8 +62,8 @@ def _show(campaign: Campaign, url: str | None = None) -> None:
 
         print(stopping.line(pd.DataFrame(history.read(campaign.done))))
     if campaign.waiting and url:
-        # A task that people disagree about, or skipped, is sent again.
-        is_sent = not any(one.answers for batch in campaign.waiting for one in batch.waiting)
+        # What people disagree about, or skipped, is sent again once the rest is labelled.
+        is_sent = not all(one.answers for batch in campaign.waiting for one in batch.waiting)
         do = "label, then python -m lab.campaign take" if is_sent else "python -m lab.campaign ask"
         print(f"next: {do} --url {url}")
     elif campaign.waiting:
@@ -129,7 +129,8 @@ def _taken(found: list[Found]) -> Campaign:
         print(f"{_words(change.batch)}, {change.image}: was {change.before}, is {change.after or 'not decided'} now")
     first, last = take.stale(changes), campaign.done - 1
     if first is not None and first <= last:
-        cycles, them = (f"cycle {first}", "it") if first == last else (f"cycles {first} to {last}", "them")
+        between = "and" if last == first + 1 else "to"
+        cycles, them = (f"cycle {first}", "it") if first == last else (f"cycles {first} {between} {last}", "them")
         print(f"{cycles} used other labels: the next dvc repro runs {them} again, and may ask about other images")
     if count:
         print(f"keep them in Git: git add {answers.FOLDER} && git commit -m 'more labels'")

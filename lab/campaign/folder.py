@@ -67,6 +67,9 @@ def _put_aside(table: Path, text: str) -> None:
     """Keep a table that somebody may have filled in."""
     if not table.exists() or table.read_bytes() == text.encode():
         return
+    header, *rows = table.read_text(errors="replace").splitlines() or [""]
+    if header == ",".join(COLUMNS) and all(row.endswith(",") for row in rows):  # no label
+        return
     number = 1
     while (kept := table.with_name(f"{table.stem}-{number}{table.suffix}")).exists():
         number += 1

@@ -21,7 +21,7 @@ TIMEOUT = 10, 300  # seconds to connect, and of silence
 TASKS, FILES, PAGE = 100, 20, 1000
 AGAIN = "run this again: nothing is sent twice"
 CURES = {
-    401: f"make a token there under Account & Settings, Personal Access Token, and put it into {TOKEN}",
+    401: f"make a token in Label Studio under Account & Settings, Personal Access Token, and put it into {TOKEN}",
     403: f"take the token of somebody who may change the project into {TOKEN}",
     404: "give the address that Label Studio has in a browser",
     413: "let the proxy before the server pass requests of 250 MB",
@@ -105,11 +105,13 @@ class _Server:
     """Calls of the API with the user's token."""
 
     def __init__(self, url: str) -> None:
-        self.url, self.token = url.rstrip("/"), os.environ.get(TOKEN, "").strip()
+        # A project's address will do: `ask` prints one.
+        self.url = re.sub(r"/projects(/.*)?$", "", url.rstrip("/"))
+        self.token = os.environ.get(TOKEN, "").strip()
         if not re.match("https?://.", self.url):
             raise BadInput(f"{url}: must be the address of Label Studio, as http://localhost:8080")
         if not re.fullmatch(r"[\w.-]+", self.token, re.ASCII):
-            raise BadInput(f"{TOKEN}: must be a token; {CURES[401]}")
+            raise BadInput(f"{TOKEN}: {'no token' if self.token else 'not set'}; {CURES[401]}")
         # A personal access token has dots. It is exchanged for one that lasts minutes; a legacy token is used as it is.
         self.is_personal = "." in self.token
         self.header = f"Token {self.token}"
@@ -176,7 +178,9 @@ class _Server:
         except (ValueError, KeyError, AttributeError):
             why = answer.reason
         cure = CURES.get(answer.status_code, f"when it is mended, {AGAIN}")
-        raise BadInput(f"{self.url}: refuses {answer.request.path_url}, {answer.status_code} {why}; {cure}")
+        raise BadInput(
+            f"{self.url}: refuses {answer.request.path_url}, {answer.status_code} {str(why).rstrip('.')}; {cure}"
+        )
 
     def _json(self, answer: requests.Response) -> Any:
         try:

@@ -8,8 +8,6 @@ from hashlib import md5
 from pathlib import Path
 from typing import NamedTuple
 
-from dvc.utils.serialize import modify_yaml
-
 from lab import params
 from lab.campaign import label_studio
 from lab.campaign.asked import Found
@@ -19,7 +17,7 @@ from lab.data.answered import AUDIT
 from lab.data.answers import OTHER, Answer
 from lab.data.images.lines import lines_of
 from lab.errors import BadInput
-from lab.params import PARAMS_FILE
+from lab.rewrite import in_a_line, rewritten
 
 SHOWN = 20  # faults in a message
 
@@ -107,7 +105,7 @@ def take(campaign: Campaign, found: Iterable[Found]) -> tuple[int, list[Change]]
             faults.append(f"{where}: {why}")
         elif has_changed and complete not in everything:
             faults.append(f"{where}: {answer.image} has changed since it was asked about; bring the image back")
-        else:
+        elif batch or complete not in everything:
             new.setdefault(batch.name if batch else OTHER, set()).add(complete)
     if faults:
         more = [f"… and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
@@ -158,8 +156,8 @@ def add_a_cycle(campaign: Campaign) -> bool:
     """
     if campaign.waiting or campaign.done < campaign.listed or is_used_up(campaign):
         return False
-    with modify_yaml(str(PARAMS_FILE)) as values:
-        values["cycles"].append([campaign.listed, campaign.listed + 1])
+    with rewritten() as values:
+        values["cycles"].append(in_a_line([campaign.listed, campaign.listed + 1]))
     return True
 
 

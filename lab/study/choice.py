@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from dvc.utils.serialize import modify_yaml
 
 from lab.errors import BadInput
 from lab.params import PARAMS_FILE
 from lab.process.check import UNTIL
+from lab.rewrite import rewritten
 from lab.study.arms import Arm
 from lab.study.search import CHOSEN, SETTINGS, SearchFile
 
@@ -70,7 +70,7 @@ def _at_edge(best: pd.Series, scores: pd.DataFrame) -> list[str]:
 def write_blocks(best: pd.DataFrame, path: Path = PARAMS_FILE) -> list[str]:
     """Write each chosen setting into params.yaml, as a block beside the one that it was searched for. Returns names."""
     names = []
-    with modify_yaml(path) as values:
+    with rewritten(path) as values:
         blocks = values["optimizers"]
         for _, row in best.iterrows():
             name = f"{row['optim']}{CHOSEN}"
