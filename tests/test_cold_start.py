@@ -108,7 +108,7 @@ RUN = {"dataset": "cifar10", "strategy": "cheating_true_loss", "sets": [f"{numbe
 )
 def test_what_looks_at_hidden_labels_needs_permission(settings: dict, key: str) -> None:
     assert refusal_of(SHIPPED | settings) == [
-        f"{key}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
+        f"{key}: looks at hidden labels, as nobody can; it needs allow_oracle: true"
     ]
     check.check(SHIPPED | settings | {"allow_oracle": True})
     check.check(SHIPPED | {"allow_oracle": True})
@@ -124,7 +124,7 @@ def test_a_study_says_for_itself_that_it_cheats(tmp_path: Path, shipped: str) ->
     path = tmp_path / "study.yaml"
     text = "protocol: demo\ndataset: digits\nseeds: [0]\narms: {strategy: [cheating_true_loss]}\n"
     path.write_text(text)
-    with pytest.raises(ValueError, match="looks at hidden labels; as an upper bound it needs allow_oracle: true"):
+    with pytest.raises(ValueError, match="looks at hidden labels, as nobody can; it needs allow_oracle: true"):
         plan.read(path, shipped)
     path.write_text(text + "allow_oracle: true\n")
     (arm,) = plan.read(path, shipped)

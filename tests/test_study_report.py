@@ -197,7 +197,7 @@ def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -
 
 def test_arms_that_look_at_hidden_labels_are_named() -> None:
     table = tidy_of(CURVES)
-    said = "They are upper bounds, and nobody can do as they\ndo: "
+    said = ", so nobody can do as they\ndo: "
     assert said not in page_of(table, 12)
     of_sgd = table["group"] == "resnet18-sgd"
     table.loc[of_sgd, "settings"] += " cold_start_strategy=cheating_class_balanced"

@@ -330,7 +330,7 @@ def _choices(found: Params) -> Iterator[str]:
         if hidden.are_seen_by(name) and found.oracle == oracle.PEOPLE:
             yield f"{key} = {name!r}: looks at hidden labels, and with oracle = 'people' there are none; choose another"
         elif hidden.are_seen_by(name) and not found.allow_oracle:
-            yield f"{key} = {name!r}: looks at hidden labels; as an upper bound it needs allow_oracle: true"
+            yield f"{key} = {name!r}: looks at hidden labels, as nobody can; it needs allow_oracle: true"
 
 
 def _oracle(found: Params) -> Iterator[str]:

@@ -177,7 +177,7 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     sns.stripplot(runs, x="area", y="group", hue="optim", legend=False, ax=axes, **options)
     means = runs.groupby("group", sort=False)["area"].mean()
     axes.scatter(means, range(len(means)), marker="|", s=200, color="black", zorder=3)
-    figure.suptitle("Area under the budget curve: a dot a seed, a bar the mean")
+    figure.suptitle("Area under the budget curve: a dot for each seed, a bar for their mean")
     axes.set_ylabel("")
     is_enough = runs.groupby("group")["seed"].nunique().min() >= FEWEST_SEEDS
     axes.set_xlabel("mean accuracy" if is_enough else f"mean accuracy\n{TOO_FEW}")

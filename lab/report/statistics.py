@@ -111,7 +111,7 @@ def estimate(values: pd.Series) -> Estimate:
 def sign_flip(values: pd.Series) -> float:
     """p of a mean of zero, two-sided: the share of all choices of signs that bring it as far from zero.
 
-    It asks for no normal distribution. With n seeds it is never less than 2 / 2ⁿ: 0.25 with three, 0.03 with six.
+    It does not assume a normal distribution. With n seeds it is never less than 2 / 2ⁿ: 0.25 with three, 0.03 with six.
     Exact up to 14 seeds, from then on with random signs. NaN without values.
     """
     if not len(values):
