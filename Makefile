@@ -50,11 +50,11 @@ $(READY_DEV): $(READY) requirements-dev.txt
 	python -m pip install --quiet --requirement requirements.txt --requirement requirements-dev.txt
 	touch $@
 
-## check: style, types and the fast tests; 3 minutes on two cores
+## check: style, types and the fast tests; 6 minutes on two cores
 check: lint
 	$(PYTEST) -m "not pipeline and not soak"
 
-## test: check, then the pipeline through DVC; 15 minutes
+## test: check, then the pipeline through DVC; about 20 minutes
 test: check
 	$(PYTEST) -m "pipeline and not soak"
 
