@@ -299,6 +299,15 @@ def test_a_table_that_was_filled_in_is_never_written_over(campaign: Path, capsys
     assert not TABLE.with_name("labels-2.csv").exists(), "nobody filled in the new one"
 
 
+@pytest.mark.parametrize("token", ["", "a.b.c"])
+def test_who_has_a_token_of_label_studio_is_told_how(
+    campaign: Path, token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv(server.TOKEN, token)
+    command()
+    assert ("with Label Studio: ask --url ADDRESS" in capsys.readouterr().out) == bool(token)
+
+
 def test_a_table_without_labels_is_written_anew(campaign: Path, capsys: pytest.CaptureFixture) -> None:
     command("ask")
     table = TABLE.read_text()

@@ -3,6 +3,7 @@
 python -m lab.campaign [status | ask | take | trace]
 """
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def _show(campaign: Campaign, url: str | None = None) -> None:
         is_asked = all(_is_current(batch, table) for batch, table in zip(campaign.waiting, tables, strict=True))
         fill = f"fill in {tables[0]}, then " if is_asked else ""
         print(f"next: {fill}python -m lab.campaign {f'take {tables[0]}' if is_asked else 'ask'}")
+        if os.environ.get(server.TOKEN):
+            print("with Label Studio: ask --url ADDRESS, label there, take --url ADDRESS")
     elif campaign.done < campaign.listed:
         print("next: dvc repro")
     elif take.is_used_up(campaign):
