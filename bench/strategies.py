@@ -29,7 +29,7 @@ from lab.training.prediction import Output, Predictions
 FEATURES, CLASSES, DIRECTIONS = 512, 10, 8
 IMAGES, LABELLED, QUERY = 49_000, 1_000, 1_000
 # Of these scikit-activeml holds all that it makes: n × n distances, n × features × classes numbers.
-SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY = 16_000, 500, 500
+SHARED_IMAGES, SHARED_LABELLED, SHARED_QUERY = 4_000, 100, 200
 FOLDER = "query/strategies"
 # What a strategy's docstring says.
 WORKS_ON, COST = r"Works on (.*?)[.;] ", r"Cost: (.*?)\.(?: Memory|$)"
