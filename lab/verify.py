@@ -187,8 +187,9 @@ def faults_of_the_answers(revision: str, files: dict[str, Cached]) -> Iterator[s
     with open(sources.file, newline="", encoding="utf-8") as file:
         known = Known([Source(*row) for row in csv.reader(file)], classes, "train")
     given: dict[Path, list[answers.Answer]] = {}
-    cure = f"commit {answers.FOLDER}, or bring it back; if it is committed, run `dvc repro` and commit what it changes"
-    cure = "run `dvc repro`" if revision == WORKSPACE else cure
+    cure = "run `dvc repro`"
+    if revision != WORKSPACE:
+        cure = f"commit {answers.FOLDER}, or bring it back; if it is committed, {cure} and commit what it changes"
     for cycle, _ in values["cycles"]:
         path = answers.path_of(values["dataset"], str(cycle))
         used = files.get(str(answered.path_of(str(cycle))))

@@ -297,6 +297,9 @@ def test_a_table_that_was_filled_in_is_never_written_over(campaign: Path, capsys
     assert beside.read_text() == "anna's own"
     command("ask")
     assert not TABLE.with_name("labels-2.csv").exists(), "nobody filled in the new one"
+    TABLE.write_text(TABLE.read_text().replace(",\n", ",1,\n", 1))
+    command("ask")
+    assert TABLE.with_name("labels-2.csv").exists(), "a label before a comma too many"
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c"])
@@ -453,6 +456,22 @@ def test_labels_of_a_batch_that_cycles_no_longer_ask_about_are_kept(campaign: Pa
     assert len(batches.read().batches) == 2, "cycle 0 is to be run again"
     command("take", filled)
     assert len(answers.read(path_of(answers.OTHER))) == 5
+
+
+def test_answers_that_a_file_has_are_in_no_other_one_too(campaign: Path, capsys: pytest.CaptureFixture) -> None:
+    label_all(AUDIT, "0")
+    run(0)
+    command("ask")
+    filled = fill_in("1")
+    command("take", at(filled, 7))
+    write_text(Path("x.csv"), f"image,label\n{IMAGE},{(int(label_of(IMAGE)) + 1) % 10}\n")
+    command("take", "x.csv")
+    assert len(batches.read().batches) == 2, "cycle 0 is to be run again"
+    capsys.readouterr()
+    command("take", filled)
+    command("take", at(filled, 9))  # said again, later
+    assert capsys.readouterr().out.count("0 of 5 answers are new") == 2
+    assert not path_of(answers.OTHER).exists()
 
 
 def export(task: int, image: str, label: str) -> dict:

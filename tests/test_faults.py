@@ -284,7 +284,7 @@ def test_runs_from_different_first_sets_are_told_apart(clone: Clone) -> None:
     assert "all are intact" in clone("python", "-m", "lab.verify", "one")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(10))
 def test_kills_at_any_moment_leave_the_results_as_they_are(clone: Clone, unbroken: dict, seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(draw.choice([1, 2, 3])):
@@ -391,7 +391,7 @@ def times_of_outputs(folder: Path) -> dict[Path, int]:
 PARAMS = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(path=st.sampled_from(sorted(leaves(PARAMS))), value=NONSENSE)
 def test_bad_params_are_refused_and_touch_nothing(finished: Clone, path: tuple, value: object) -> None:
     params = yaml.safe_load((finished.folder / "params.yaml").read_text())

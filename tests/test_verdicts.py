@@ -54,9 +54,9 @@ def test_noise_moves_no_mean() -> None:
 
 @pytest.mark.soak
 def test_few_studies_show_a_wrong_verdict() -> None:
-    # Of 60, at 5 %, more than 8 are seen in one of 350 such tests.
-    for row in verdicts.null(60):
-        assert float(row["the table of claims"].rstrip("%")) <= 100 * 8 / 60 + 0.1, row
+    # Of 100, at 5 %, more than 11 are seen in one of 200 such tests.
+    for row in verdicts.null(100):
+        assert float(row["the table of claims"].rstrip("%")) <= 11, row
 
 
 def test_a_simulated_study_tests_every_claim_about_its_architecture_that_states_no_per_cent() -> None:

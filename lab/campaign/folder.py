@@ -67,8 +67,8 @@ def _put_aside(table: Path, text: str) -> None:
     """Keep a table that somebody may have filled in."""
     if not table.exists() or table.read_bytes() == text.encode():
         return
-    header, *rows = table.read_text(errors="replace").splitlines() or [""]
-    if header == ",".join(COLUMNS) and all(row.endswith(",") for row in rows):  # no label
+    header, *rows = csv.reader(table.read_text(errors="replace").splitlines()) if table.stat().st_size else [()]
+    if tuple(header) == COLUMNS and not any(any(row[len(COLUMNS) - 1 :]) for row in rows):  # no label
         return
     number = 1
     while (kept := table.with_name(f"{table.stem}-{number}{table.suffix}")).exists():

@@ -92,7 +92,7 @@ def take(campaign: Campaign, found: Iterable[Found]) -> tuple[int, list[Change]]
     everything = set().union(*earlier.values())
     batch_of = {one.image: (batch, one) for batch in campaign.batches for one in batch.asked}
     before = {answer.image for answer in everything}
-    faults, new = [], {name: set(given) for name, given in earlier.items()}
+    faults, said = [], []
     for where, answer in found:
         batch, asked = batch_of.get(answer.image, (None, None))
         known = next((known for known in campaign.known if answer.image in known.index), None)
@@ -105,37 +105,38 @@ def take(campaign: Campaign, found: Iterable[Found]) -> tuple[int, list[Change]]
             faults.append(f"{where}: {why}")
         elif has_changed and complete not in everything:
             faults.append(f"{where}: {answer.image} has changed since it was asked about; bring the image back")
-        elif batch or complete not in everything:
-            new.setdefault(batch.name if batch else OTHER, set()).add(complete)
+        else:
+            said.append(complete)
     if faults:
         more = [f"… and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
         raise BadInput("\n  ".join([f"{len(faults):,} answers are refused, none was taken:", *faults[:SHOWN], *more]))
+    news, new = _news(said, everything), {name: set(given) for name, given in earlier.items()}
+    for answer in filter(news.__contains__, said):
+        batch, _ = batch_of.get(answer.image, (None, None))
+        new.setdefault(batch.name if batch else OTHER, set()).add(answer)
     for batch in campaign.batches:
         images = {(one.image, one.md5) for one in batch.asked}
         new.setdefault(batch.name, set()).update(one for one in everything if (one.image, one.md5) in images)
-    count = 0
     for name, given in new.items():
-        kept = earlier.get(name, set()) | _without_repetitions(given, everything)
-        if kept != earlier.get(name, set()):
-            answers.write(kept, answers.path_of(campaign.name, name))
-            count += len(kept - everything)
-    return count, [change for batch in campaign.batches for change in _changes(batch, new[batch.name])]
+        if given != earlier.get(name, set()):
+            answers.write(given, answers.path_of(campaign.name, name))
+    return len(news), [change for batch in campaign.batches for change in _changes(batch, new[batch.name])]
 
 
 def _md5_of(path: Path) -> str:
     return md5(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
-def _without_repetitions(given: Iterable[Answer], everything: set[Answer]) -> set[Answer]:
-    """Without new answers that say what the same person had said of the image before."""
-    kept: set[Answer] = set()
+def _news(said: Iterable[Answer], everything: set[Answer]) -> set[Answer]:
+    """Of these answers those that say something else than the same person had said of the image before."""
+    news: set[Answer] = set()
     last: dict[tuple[str, str], str] = {}
-    for answer in sorted(given, key=lambda answer: (answer.at, answer)):
+    for answer in sorted({*said, *everything}, key=lambda answer: (answer.at, answer)):
         key = answer.image, answer.by
-        if last.get(key) != answer.label or answer in everything:
-            kept.add(answer)
+        if answer not in everything and last.get(key) != answer.label:
+            news.add(answer)
         last[key] = answer.label
-    return kept
+    return news
 
 
 def _changes(batch: Batch, given: set[Answer]) -> list[Change]:

@@ -24,8 +24,8 @@ USUAL = "loss_prediction"
 TOO_FEW = f"With fewer than {FEWEST_SEEDS} seeds a difference may be chance."
 MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
-# How the parts of a gap are drawn.
-EFFECTS = {
+# How a gap and its parts are drawn.
+PARTS = {
     "gap": {"color": "0.6", "linestyle": ":", "marker": "o"},
     "learning": {"color": "#0072b2", "marker": "o"},
     "choosing": {"color": "#e69f00", "linestyle": "--", "marker": "s"},
@@ -88,8 +88,12 @@ def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
     table = _with_costs(_in_order(tidy))
     beside = {"figure_3": {"public": public, "ceilings": ceilings}}
     figures = {name: draw(chart, table, **beside.get(name, {})) for name, chart in CHARTS.items()}
-    figures |= {"area": areas(tidy), "classes": classes(tidy), "wins": win_matrix(tidy)}
-    figures["learning_and_choosing"] = learning_and_choosing(tidy)
+    figures |= {
+        "area": areas(tidy),
+        "classes": classes(tidy),
+        "wins": win_matrix(tidy),
+        "learning_and_choosing": learning_and_choosing(tidy),
+    }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -215,7 +219,7 @@ def learning_and_choosing(tidy: pd.DataFrame) -> Figure | None:
     for axes, (one, two) in zip(grid, pairs, strict=True):
         table = decomposition.effects(tidy, one, two).dropna(subset="labels")
         axes.axhline(0, color="black", linewidth=1)
-        for effect, look in EFFECTS.items():
+        for effect, look in PARTS.items():
             rows = table[table["effect"] == effect].astype({"low": float, "high": float})
             ends = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
             axes.errorbar(rows["labels"], rows["mean"], ends, label=effect, capsize=3, elinewidth=1, **look)
