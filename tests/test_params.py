@@ -144,11 +144,16 @@ def test_the_comments_name_every_choice(key: str) -> None:
     assert all(re.search(rf"\b{name}\b", comment) for name in choices.names(check.FILES[key]))
 
 
+NO_SUCH_OPTIM = (
+    "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd, sgd_tuned, adam_tuned, adam_then_sgd_tuned "
+    "(did you mean sgd?)"
+)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("optim", "sdg", "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd, "),
-        ("optim", "sdg", "adam_then_sgd_tuned (did you mean sgd?)"),
+        ("optim", "sdg", NO_SUCH_OPTIM),
         ("arch", "resnet19", "arch = 'resnet19': choose from resnet18, resnet34, resnet50 (did you mean resnet18?)"),
         ("strategy", "entropie", "typiclust (did you mean entropy?)"),
         ("protocol", "full", "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo"),

@@ -181,7 +181,8 @@ def test_a_bad_param_loses_nothing(clone: Clone, adamw: str) -> None:
         "arch=resnet19": "arch = 'resnet19': choose from resnet18, resnet34, resnet50",
         "strategy=entropie": "strategy = 'entropie': choose from",
         "protocol=full": "protocol = 'full': choose from paper, cpu, cpu_study, two_cores, demo",
-        "optim=sdg": "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd, ",
+        "optim=sdg": "optim = 'sdg': choose from sgd, adam, adamw, rmsprop, adam_then_sgd, sgd_tuned, adam_tuned, "
+        "adam_then_sgd_tuned (did you mean sgd?)",
         "dataset=my.images": "dataset = 'my.images': choose from cifar10, digits, cells",
     }.items():
         assert message in clone("dvc", "exp", "run", *settings(2, optim="adamw"), "-S", change, fails=True)

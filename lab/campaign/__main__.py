@@ -3,6 +3,7 @@
 python -m lab.campaign [status | ask | take | trace]
 """
 
+import csv
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -84,8 +85,8 @@ def _show(campaign: Campaign, url: str | None = None) -> None:
 
 def _is_current(batch: Batch, table: Path) -> bool:
     """Whether the folder of a batch has a table of all images that wait."""
-    rows = table.read_text().splitlines()[1:] if table.exists() else []
-    return {one.image for one in batch.waiting} <= {row.split(",")[1] for row in rows if "," in row}
+    rows = csv.DictReader(table.read_text().splitlines()) if table.exists() else []
+    return {one.image for one in batch.waiting} <= {row.get("image") for row in rows}
 
 
 def _ask(arguments: Namespace) -> None:

@@ -26,9 +26,9 @@ MOST_LINES = 6  # of a panel
 MOST_COLUMNS = 3
 # How a gap and its parts are drawn.
 PARTS = {
-    "gap": {"color": "0.6", "linestyle": ":", "marker": "o"},
-    "learning": {"color": "#0072b2", "marker": "o"},
-    "choosing": {"color": "#e69f00", "linestyle": "--", "marker": "s"},
+    "gap": {"color": style.REFERENCE, "linestyle": ":", "marker": "o"},
+    "learning": {"color": style.OTHERS[2], "marker": "o"},
+    "choosing": {"color": style.OTHERS[0], "linestyle": "--", "marker": "s"},
 }
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
