@@ -283,7 +283,7 @@ def test_ties_go_back_into_the_queue(campaign: Path, capsys: pytest.CaptureFixtu
     command("take", TABLE)
     stage.main(RecordingHost())
     assert answered.labels("0", POOL_SIZE)[FIRST_LABELLED[2]] == UNFIT
-    assert "batch 0: all 6 images are labelled, people disagree about 1" in capsys.readouterr().out
+    assert "batch 0: all 6 images are labelled, people disagree about 1, no class fits 1\n" in capsys.readouterr().out
 
 
 def test_a_table_that_was_filled_in_is_never_written_over(campaign: Path, capsys: pytest.CaptureFixture) -> None:

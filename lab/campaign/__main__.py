@@ -56,7 +56,7 @@ def _show(campaign: Campaign, url: str | None = None) -> None:
         if waiting:
             print(f"{name} waits for {len(batch.asked):,} labels, {decided:,} given{_why(batch)}")
         else:
-            print(f"{name}: all {decided:,} images are labelled{_disputed(batch)}")
+            print(f"{name}: all {decided:,} images are labelled{_remarks(batch)}")
     print(f"{campaign.done} of {campaign.listed} cycles are done with these labels and params")
     if campaign.done:
         # Imported where it is used: the other commands do not wait for matplotlib.
@@ -178,10 +178,13 @@ def _why(batch: Batch) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _disputed(batch: Batch) -> str:
-    votes = answers.votes(batch.given)
+def _remarks(batch: Batch) -> str:
+    """What is noteworthy of a batch that is decided."""
+    votes, decided = answers.votes(batch.given), answers.decide(batch.given)
     disputed = sum(len(votes[one.image]) > 1 for one in batch.asked)
-    return f", people disagree about {disputed}" if disputed else ""
+    unfit = sum(decided[one.image] == NO_CLASS for one in batch.asked)
+    said = f", people disagree about {disputed}" if disputed else ""
+    return said + (f", no class fits {unfit}" if unfit else "")
 
 
 if __name__ == "__main__":
