@@ -1,6 +1,6 @@
 """Cheating: query the images whose true loss is highest. No strategy can, since it takes the labels of the whole pool.
 
-An upper bound for loss prediction: what a module without error would choose (Yoo and Kweon, 2019, section 3.1). The
+What loss prediction would choose if its module made no error (Yoo and Kweon, 2019, section 3.1). The
 module is trained too, so that both differ in the query alone. Needs ``allow_oracle: true``.
 
 Works on logits and hidden labels. Cost: one pass over the pool; n log n to sort.
