@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,8 @@ def checked(block: dict) -> None:
 @pytest.mark.parametrize("block", [FOLDER, TABLE], ids=["folder", "csv"])
 def test_a_folder_and_a_table_become_arrays(leaves: Path, block: dict) -> None:
     checked(block)
+    Path("scratch").mkdir()
+    Path("scratch/unusable_images.txt").write_text("of an earlier run")
     images, labels, classes = read(block)
     assert classes == (["ash", "oak"] if block is FOLDER else ["oak", "ash"])
     assert [images[name].shape for name in images] == [(6, SIZE, SIZE, 3), (2, SIZE, SIZE, 3)]
@@ -108,6 +111,7 @@ def test_a_folder_and_a_table_become_arrays(leaves: Path, block: dict) -> None:
     levels = [level for split in images.values() for level in split[:, 0, 0, 0].tolist()]
     assert sorted(levels) == [0, 1, 2, 3, 100, 101, 102, 103], "each image once"
     assert extent.of(block) == extent.Extent(6, 2, SIZE)
+    assert not Path("scratch/unusable_images.txt").exists()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.6])
@@ -216,7 +220,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "tiny": (
         lambda root: draw(root / "oak/0.png", 9, (40, 3)),
-        "oak/0.png: 40 × 3 pixels, too small for images of 16 × 16",
+        "oak/0.png: 40 × 3 pixels, and each side needs 4",
     ),
     "a bomb": (
         lambda root: Image.new("1", (20_000, 20_000)).save(root / "oak/0.png"),
@@ -254,11 +258,12 @@ def test_what_cannot_be_used_is_listed_and_refused_or_skipped(
     block = FOLDER | {"test": {"file": "test.txt"}}
     spoil(leaves)
     message = refusal(block)
-    assert message.startswith("1 images or classes cannot be used; mend or remove them, or leave them out with ")
+    assert message.startswith("1 images or classes cannot be used; mend or remove them, then list them again with ")
     assert f"{leaves}/{said}" in message
     assert f"{leaves}/{said}" in Path("scratch/unusable_images.txt").read_text()
     images, labels, _ = read(block | {"faults": "skip"})
     assert f"{leaves}/{said}" in capsys.readouterr().out
+    assert Path("scratch/unusable_images.txt").exists()
     assert images["train"][:, 0, 0, 0].tolist() == [0, 1, 2, 101, 102]
     assert labels["train"].tolist() == [0, 0, 0, 1, 1]
 
@@ -324,8 +329,8 @@ def test_a_folder_that_is_none(leaves: Path, path: str, why: str) -> None:
 
 
 LINES: dict[str, tuple[bytes, str]] = {
-    "outside": (b"../x.png,oak", "line 3: '../x.png' lies outside {root}; paths begin in the table's folder"),
-    "absolute": (b"/etc/x.png,oak", "line 3: '/etc/x.png' lies outside {root}; paths begin in the table's folder"),
+    "outside": (b"../x.png,oak", "line 3: '../x.png' lies outside {root}; paths begin in the table's folder, {root}"),
+    "absolute": (b"/etc/x.png,oak", "line 3: '/etc/x.png' is absolute; paths begin in the table's folder, {root}"),
     "no class": (b"ash/1.png,aash", "line 3: the label 'aash' is no class; choose from oak, ash (did you mean ash?)"),
     "no label": (b"ash/1.png,", "line 3: no label; remove the line, since every image needs one"),
     "twice": (b"./ash/0.png,ash", "line 3: ./ash/0.png stands in line 2 too; remove one"),
@@ -345,6 +350,12 @@ def test_a_line_of_a_table_that_is_refused(leaves: Path, name: str) -> None:
 def test_a_table_without_the_column(leaves: Path) -> None:
     said = refusal(TABLE | {"label": "labels"})
     assert said == f"{leaves}/labels.csv, line 1: no column 'labels'; it has image, label (did you mean label?)"
+    said = refusal(TABLE | {"separator": ";"})
+    assert said.endswith("no column 'image'; it has image,label, and nothing else: is the separator right?")
+    (leaves / "labels.csv").write_bytes((leaves / "labels.csv").read_text().encode("utf-16"))
+    assert refusal(TABLE).endswith(
+        "line 1: byte 0xff is not UTF-8; save the file as UTF-8, as with iconv -f utf-16 -t utf-8"
+    )
     (leaves / "labels.csv").write_text("")
     assert refusal(TABLE) == f"{leaves}/labels.csv: empty; it must have a line for each image"
 
@@ -449,8 +460,22 @@ def test_columns_are_named_or_numbered() -> None:
 def test_a_budget_above_the_images_is_refused(leaves: Path) -> None:
     values = params.read(ROOT / "params.yaml")
     values = {**values, "dataset": "mine", "datasets": {**values["datasets"], "mine": FOLDER}}
-    with pytest.raises(ValueError, match=r"budget of 10,000 labels .* is larger than the pool of mine, 6 images"):
+    is_small = (
+        "budget of 10,000 labels .* is larger than the pool of mine, 6 images; take fewer cycles, or fewer labels"
+    )
+    with pytest.raises(ValueError, match=is_small + ", as with -S protocols.paper.cold_start=20"):
         check.check(values, optimizers=False)
+
+
+def test_a_named_test_set_is_checked_without_a_warning(leaves: Path) -> None:
+    (leaves / "test.txt").write_text("oak/3.png\nash/3.png\n")
+    values = params.read(ROOT / "params.yaml")
+    block = FOLDER | {"test": {"file": "test.txt"}}
+    values = {**values, "dataset": "mine", "datasets": {**values["datasets"], "mine": block}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="is larger than the pool of mine, 6 images"):
+            check.check(values, optimizers=False)
 
 
 def test_paths_begin_in_the_project_also_in_a_folder_of_a_run(leaves: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,11 +148,15 @@ class NamedTest(Block):
     file: str
 
 
+def _kind_of_test(test: object) -> str:
+    return "named" if isinstance(test, NamedTest) or (isinstance(test, dict) and "file" in test) else "drawn"
+
+
 class Images(Block):
     path: str
     test: Annotated[
         Annotated[DrawnTest, Tag("drawn")] | Annotated[NamedTest, Tag("named")],
-        Discriminator(lambda test: "named" if isinstance(test, dict) and "file" in test else "drawn"),
+        Discriminator(_kind_of_test),
     ]
     image_size: Annotated[int, Field(ge=8, le=1024)]
     faults: Literal["refuse", "skip"]
@@ -310,7 +314,10 @@ def check_files(*, optimizers: bool = True) -> None:
         # Under --temp DVC runs in a folder of its own, and leaves this file as it is.
         is_temporary = ".dvc/tmp/exps" in Path.cwd().as_posix()
         file = params.PARAMS_FILE
-        stays = f"A value set with -S stays in {file}: set it again, or go back with `git checkout {file}`"
+        stays = (
+            f"A value set with -S stays in {file}: set it again, or go back with `git checkout {file}`, "
+            "which also drops edits of yours that are not committed"
+        )
         advice = [] if is_temporary else [stays]
         lines = [f"{file} is refused, nothing was run:", *faults, *advice]
         raise ValueError("\n".join(lines)) from None
@@ -405,7 +412,8 @@ def _budget(found: Params) -> Iterator[str]:
         yield (
             f"protocols.{found.protocol}: a budget of {sum(acquired):,} labels (cold_start and query.labels: "
             f"{' + '.join(f'{count:,}' for count in acquired)}) is larger than the pool of {found.dataset}, "
-            f"{images:,} images{held_out}"
+            f"{images:,} images{held_out}; take fewer cycles, or fewer labels, as with "
+            f"-S protocols.{found.protocol}.cold_start=20 -S protocols.{found.protocol}.query.labels=20"
         )
 
 

@@ -7,6 +7,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def load(root: Path, file: File, side: int) -> NDArray[np.uint8]:
         if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Unusable(f"{width:,} × {height:,} pixels, more than can be decoded safely; make it smaller")
         if min(width, height) < LEAST_SHARE * side:
-            raise Unusable(f"{width} × {height} pixels, too small for images of {side} × {side}")
+            raise Unusable(f"{width} × {height} pixels, and each side needs {ceil(LEAST_SHARE * side)}")
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
             raise Unusable(f"pixels of mode {image.mode}; save it with 8 bits a channel")
         # Pillow opens colours of 16 bits as of 8, and only what its decoder is told gives them away.

@@ -1,5 +1,6 @@
 """Text files that people write: lists of images, and tables of labels."""
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 from lab.errors import BadInput, reason
@@ -19,7 +20,8 @@ def lines_of(path: Path) -> list[str]:
         return content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         number = content[: error.start].count(b"\n") + 1
+        encoding = "utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "latin1"
         raise BadInput(
             f"{path}, line {number}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8, "
-            "as with iconv -f latin1 -t utf-8"
+            f"as with iconv -f {encoding} -t utf-8"
         ) from error

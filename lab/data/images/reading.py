@@ -46,8 +46,7 @@ def read(raw: Path, host: Host, root: Path, image_size: int, faults: str) -> Dat
         for name in classes
         if name not in kept
     ]
-    if said:
-        _tell(said, faults, host)
+    _tell(said, faults, host)
     if len(kept) < 2:
         raise BadInput(f"{root}: {len(kept)} classes are left, and a classifier needs two")
     number = {name: label for label, name in enumerate(kept)} | ({} if is_labelled else {"": UNKNOWN})
@@ -73,9 +72,16 @@ def _in_both(files: list[File]) -> Iterator[tuple[int, str]]:
 
 def _tell(said: list[str], faults: str, host: Host) -> None:
     listed = host.scratch / "unusable_images.txt"
+    # That of an earlier run says nothing about these images.
+    listed.unlink(missing_ok=True)
+    if not said:
+        return
     write_text(listed, "\n".join(said) + "\n")
     lines = [*said[:SHOWN], *([f"… and {len(said) - SHOWN:,} more"] if len(said) > SHOWN else []), f"all in {listed}"]
     if faults == "refuse":
-        cure = "mend or remove them, or leave them out with faults: skip in the data set's block"
+        cure = (
+            "mend or remove them, then list them again with `dvc repro --force --single-item download`; "
+            "or leave them out with faults: skip in the data set's block"
+        )
         raise BadInput("\n  ".join([f"{len(said):,} images or classes cannot be used; {cure}:", *lines]))
     print("\n  ".join([f"{len(said):,} images or classes are left out:", *lines]))

@@ -69,7 +69,8 @@ def listed(
         path, name = (row[column].strip() for column in where)
         normal = PurePosixPath(os.path.normpath(path))
         if not path or normal.is_absolute() or normal.parts[:1] in ((), ("..",)):
-            raise BadInput(f"{here}: {path!r} lies outside {file.parent}; paths begin in the table's folder")
+            is_where = "is absolute" if normal.is_absolute() else f"lies outside {file.parent}"
+            raise BadInput(f"{here}: {path!r} {is_where}; paths begin in the table's folder, {file.parent}")
         if not name:
             raise BadInput(f"{here}: no label; remove the line, since every image needs one")
         if name not in classes:
@@ -103,5 +104,6 @@ def _column(file: Path, rows: list[tuple[int, list[str]]], name: str) -> int:
     number, names = rows[0]
     names = [found.strip() for found in names]
     if name not in names:
-        raise BadInput(f"{file}, line {number}: no column {name!r}; it has {', '.join(names)}{nearest(name, names)}")
+        doubt = ", and nothing else: is the separator right?" if len(names) == 1 else nearest(name, names)
+        raise BadInput(f"{file}, line {number}: no column {name!r}; it has {', '.join(names)}{doubt}")
     return names.index(name)
