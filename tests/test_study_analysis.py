@@ -190,7 +190,8 @@ def test_the_commit_is_that_since_which_the_analysis_stands_unchanged(
     later = commit(tmp_path)
     assert stated.first_commit(path) == first, "another number of seeds leaves the analysis as it was"
     assert f"commit {first[:9]}" in stated.when(path, [later])
-    assert stated.when(path, [first, later]).endswith("before the first arm began.")
+    said = stated.when(path, [first, later])
+    assert said.endswith(", when the study had 1 seeds instead of 2, before the first arm began.")
     assert f"arms began before it, at {before[:9]}" in stated.when(path, [before, later])
     text = path.read_text()
     write(path, equivalence=0.02, primary=[QUESTION])
@@ -198,4 +199,10 @@ def test_the_commit_is_that_since_which_the_analysis_stands_unchanged(
     path.write_text(text)
     again = commit(tmp_path)
     assert stated.first_commit(path) == again, "what was changed and changed back has not stood all the time"
+    for other in (f"measure: macro_f1\n{text}", text.replace("cycles: 4", "cycles: 2")):
+        path.write_text(other)
+        changed = commit(tmp_path)
+        assert stated.first_commit(path) == changed, "the same question about something else"
+    path.write_text(text)
+    commit(tmp_path)
     assert "cannot tell" in stated.when(path, ["0" * 40])

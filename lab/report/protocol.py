@@ -50,18 +50,20 @@ def departures(params: Mapping) -> list[str]:
     Args:
         params: all of params.yaml.
     """
-    if params["optim"] not in OPTIMIZERS:
-        return [f"optim = {params['optim']}"]
-    expected = PROTOCOL | _flat({"optimizer": OPTIMIZERS[params["optim"]]})
     blocks = {
         "protocol": params["protocols"][params["protocol"]],
-        "optimizer": params["optimizers"][params["optim"]],
         "schedule": params["schedules"][params["schedule"]],
         "initialisation": params["initialisations"][params["initialisation"]],
     }
+    expected, others = PROTOCOL, []
+    if params["optim"] in OPTIMIZERS:
+        expected = PROTOCOL | _flat({"optimizer": OPTIMIZERS[params["optim"]]})
+        blocks["optimizer"] = params["optimizers"][params["optim"]]
+    else:
+        others = [f"optim = {params['optim']}"]
     found = _flat({key: params[key] for key in ("dataset", "cycles", "validation", "cold_start_strategy")} | blocks)
     keys = [key for key in {**expected, **found} if key not in WITHOUT]
-    return [f"{key} = {found.get(key)}" for key in keys if found.get(key) != expected.get(key)]
+    return others + [f"{key} = {found.get(key)}" for key in keys if found.get(key) != expected.get(key)]
 
 
 def is_kept(tidy: pd.DataFrame) -> bool:
