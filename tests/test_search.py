@@ -172,6 +172,8 @@ def test_the_account_counts_trials_and_labels(tmp_path: Path) -> None:
     file = search.read(written(tmp_path))
     assert "36 trials of each optimizer" in file.cost
     assert "They read 880 labels" in file.cost
+    elsewhere = accounted(tmp_path, study | {"protocol": "cpu_study", "dataset": "cifar10"}, params.read_text())
+    assert elsewhere.loc["resnet18-sgd_tuned", "searched"] == "yes, with demo on digits"
     # A block that was changed afterwards is not what the search chose.
     changed = params.read_text().replace("lr: 0.03", "lr: 0.04")
     assert accounted(tmp_path, study, changed).loc["resnet18-sgd_tuned"].tolist() == ["no", 0, 0, 0]

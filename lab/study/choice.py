@@ -94,7 +94,8 @@ def account(arms: list[Arm], searched: Searched | None) -> pd.DataFrame:
     known for counts as not searched.
 
     Returns:
-        group; searched, "yes", "no", or "in part" where some phases have them; trials; drawn (labels to train trials
+        group; searched, "yes", "no", or "in part" where some phases have them, and with which protocol and data set
+        if they are not the arm's; trials; drawn (labels to train trials
         on); held_out (labels that trials, or the arm's own cycles, are judged on).
     """
     best = [] if searched is None else searched.best.to_dict("records")
@@ -110,6 +111,8 @@ def account(arms: list[Arm], searched: Searched | None) -> pd.DataFrame:
         if searched and found:
             file, count = searched.file, len(set(found))
             row |= {"trials": file.trials * count, "drawn": len(file.seeds) * sum(file.labels)}
+            if (file.protocol, file.dataset) != (arm.params["protocol"], arm.params["dataset"]):
+                row["searched"] = f"{row['searched']}, with {file.protocol} on {file.dataset}"
             # Images that are held out are the same whatever is run.
             held_out = max(held_out, file.validation)
         rows[arm.group] = {"trials": 0, "drawn": 0, **row, "held_out": held_out}
