@@ -247,3 +247,60 @@ def test_a_search_is_reported_as_one_whatever_its_file_is_called(
     pd.concat(rows).to_csv(tmp_path / "trials.csv", index=False)
     study._report(Namespace(study=path, tidy=tmp_path / "trials.csv"))
     assert (tmp_path / "wide/search.md").exists()
+
+
+def tuned(folder: Path, best: dict[str, tuple[float, float]], failed: dict[str, str]) -> None:
+    """``tune``, with trials that were run elsewhere: each optimizer's best setting as planted."""
+    path = written(folder)
+    rows = []
+    for arm in plan.read(path, PARAMS):
+        block = arm.params["optimizers"][arm.params["optim"]]
+        is_best = (block["lr"], block["weight_decay"]) == best[arm.params["optim"]]
+        if arm.name not in failed:
+            rows.append(tidy_of({"resnet18-sgd": [0.9 if is_best else 0.5]}, seeds=1).assign(arm=arm.name))
+    pd.concat(rows).to_csv(folder / "trials.csv", index=False)
+    study._tune(Namespace(study=path, tidy=folder / "trials.csv"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml, where trials fail as the test says."""
+    monkeypatch.chdir(tmp_path)
+    Path(PARAMS_FILE).write_text(PARAMS)
+    return tmp_path
+
+
+INTERIOR = {"sgd": (0.03, 0.005), "adam": (0.001, 0.0005)}
+OF_ANOTHER_SETTING = "demo-search-sgd-lr0.1-weight_decay0.05-n20-s100"
+
+
+@pytest.mark.parametrize("failed", [{}, {OF_ANOTHER_SETTING: "cycle 0: training diverged: the loss is nan in epoch 2"}])
+def test_tune_writes_what_it_chose_into_params(
+    folder: Path, failed: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(study, "_run_arms", lambda arguments: failed)
+    tuned(folder, INTERIOR, failed)
+    blocks = load_yaml(folder / PARAMS_FILE)["optimizers"]
+    found = {name: (blocks[f"{name}_tuned"]["lr"], blocks[f"{name}_tuned"]["weight_decay"]) for name in INTERIOR}
+    assert found == INTERIOR
+    assert "compare them by optim: [sgd_tuned, adam_tuned]" in capsys.readouterr().out
+    assert ("| – |" in (folder / "search/search.md").read_text()) == bool(failed)
+
+
+def test_tune_keeps_params_where_a_best_lies_at_an_edge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "_run_arms", lambda arguments: {})
+    with pytest.raises(BadInput, match=r"grid.sgd.lr = \[0.01, 0.03, 0.1\]: 0.1 is best; add larger values"):
+        tuned(folder, INTERIOR | {"sgd": (0.1, 0.005)}, {})
+    assert (folder / PARAMS_FILE).read_text() == PARAMS
+    assert (folder / "search/search.png").exists(), "what was found is shown all the same"
+
+
+def test_tune_chooses_nothing_while_trials_failed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = {OF_ANOTHER_SETTING: "no space left on the disk"}
+    monkeypatch.setattr(study, "_run_arms", lambda arguments: failed)
+    with pytest.raises(BadInput, match=f"1 trials failed:\n  {OF_ANOTHER_SETTING}: no space left"):
+        tuned(folder, INTERIOR, failed)
+    assert (folder / PARAMS_FILE).read_text() == PARAMS
+    monkeypatch.setattr(study, "_run_arms", lambda arguments: None)
+    tuned(folder, INTERIOR, {})
+    assert (folder / PARAMS_FILE).read_text() == PARAMS, "a dry run"
