@@ -105,18 +105,11 @@ def test_the_final_cycles_are_the_last_three() -> None:
     assert changed("resnet18-sgd", late)[END] == Verdict.SUPPORTED
 
 
-def test_a_gap_that_never_was_is_not_closed() -> None:
-    # Ahead from the first cycle, and further ahead at the end.
-    found = changed("resnet18-sgd", [accuracy + 0.2 for accuracy in RESNET_18["resnet18-sgd"]])
-    assert found["ResNet-18: SGD closes the gap"] == Verdict.CONTRADICTED
-
-
 def test_a_smaller_budget_does_not_stand_for_the_papers() -> None:
     tidy = tidy_of(AS_STATED, seeds=5, spread=0.0002)
     found = verdicts(tidy[tidy["labels"] <= 4000])
     assert found[LEAD] == Verdict.SUPPORTED
-    assert {found[END], found["ResNet-50: SGD overtakes"]} == {Verdict.UNTESTED}
-    assert found["ResNet-18: SGD closes the gap"] == Verdict.UNDECIDED, "that there is one can be seen, and no more"
+    assert {found[END], found["ResNet-18: SGD closes the gap"], found["ResNet-50: SGD overtakes"]} == {Verdict.UNTESTED}
     table = claims.verdicts(tidy.assign(labels=tidy["labels"] // 10))
     assert set(table.loc[table["why"] == "", "claim"]) == {
         "ResNet-50: SGD starts lowest",

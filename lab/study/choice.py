@@ -95,8 +95,8 @@ def account(arms: list[Arm], searched: Searched | None) -> pd.DataFrame:
 
     Returns:
         group; searched, "yes", "no", or "in part" where some phases have them, and with which protocol and data set
-        if they are not the arm's; trials; drawn (labels to train trials
-        on); held_out (labels that trials, or the arm's own cycles, are judged on).
+        if they are not the arm's; trials; drawn (labels to train trials on); held_out (labels that trials, or the
+        arm's own cycles, are judged on).
     """
     best = [] if searched is None else searched.best.to_dict("records")
     rows = {}
