@@ -164,11 +164,12 @@ def test_a_server_that_is_killed_on_the_way_gets_the_rest_once(
         imports.extend([url] if url.endswith("/import") else [])
         if len(imports) < 6:  # the second of tasks, after four of pictures
             return request(method, url, **values)
-        Timer(0.1, studio.kill).start()
+        killer = Timer(0.1, studio.kill)
+        killer.start()
         try:
             return request(method, url, **values)
         finally:
-            studio.process.wait()
+            killer.join()  # or it kills the server that is started next
 
     monkeypatch.setattr(requests, "request", killed_in_the_sixth)
     with pytest.raises(BadInput, match=f"{studio.url}: no connection, or it broke"):
