@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lab.errors import BadInput
+from lab.report import figures
 from lab.report import page as report
 from lab.report.analysis import Outcome, answers
 from lab.study import analysis, plan, stated
@@ -145,11 +146,30 @@ def test_learning_and_choosing_can_be_asked() -> None:
     assert table["asked"].str.contains("mean of 2,000 to 10,000 labels").all()
 
 
+def test_the_picture_has_a_row_for_each_question() -> None:
+    leads, missing = asked(labels=[1000, 3000]), asked(difference=[ADAM, "resnet18-rmsprop"], measure="area")
+    alike = asked(difference=[SGD, ADAM], labels=[9000, 9000])
+    table = answers(differing(0.02, 0.01), analysis_of([leads, missing], [alike]))
+    (axes,) = figures.questions(table, 0.01).axes
+    intervals, dots = axes.lines[1::2], axes.lines[2::2]
+    assert [dot.get_ydata()[0] for dot in dots] == [0, 1, 2]
+    assert dots[0].get_xdata()[0] == pytest.approx(100 * table["mean"][0])
+    assert list(intervals[2].get_xdata()) == pytest.approx([100 * table["low"][2], 100 * table["high"][2]])
+    assert [dot.get_marker() for dot in dots] == ["o", "o", "s"]
+    assert [dot.get_markerfacecolor() for dot in dots] == ["black", "white", "white"]
+    said = [text.get_text() for text in axes.texts]
+    assert said == [Outcome.DIFFERENCE, "not finished", table["outcome"][2]]
+    assert said[2] == Outcome.UNDECIDED
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a question"] * 3
+
+
 def test_the_page_answers_what_was_asked_and_judges_nothing_else(tmp_path: Path) -> None:
     found = report.Stated(analysis_of([asked(labels=[1000, 3000])]), "This analysis was first held by commit abc.")
     report.write(planted(), 20, tmp_path, found)
     page = (tmp_path / "report.html").read_text()
     assert "first held by commit abc" in page
+    assert (tmp_path / "questions.png").exists()
+    assert ">The questions stated beforehand</text>" in page
     assert re.search(r"<td>primary: a question</td>\s*<td>ResNet-18 Adam − ResNet-18 SGD, mean of 1,000 to 3,000", page)
     assert "a difference" in page
     assert "×" not in page

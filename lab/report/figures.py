@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, PercentFormatter
 
 from lab.report import decomposition, style
+from lab.report.analysis import Outcome
 from lab.report.ceiling import split
 from lab.report.curve import BUDGET_LABEL, DASHES, REFERENCE, Look, draw_lines, label_ends, set_theme, show_budget
 from lab.report.protocol import is_kept
@@ -30,6 +31,7 @@ PARTS = {
     "learning": {"color": style.OTHERS[2], "marker": "o"},
     "choosing": {"color": style.OTHERS[0], "linestyle": "--", "marker": "s"},
 }
+RANK_MARKERS = {"primary": "o", "secondary": "s"}
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
 # What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
@@ -231,6 +233,36 @@ def learning_and_choosing(tidy: pd.DataFrame) -> Figure | None:
     is_enough = runs_of(tidy).index.get_level_values("seed").nunique() >= FEWEST_SEEDS
     drawn = "Means, 95 % intervals" if is_enough else "Means"
     note = f"{drawn}. Gap = learning (the same labelled sets) + choosing (the same optimizer)."
+    figure.supxlabel(fill(note, int(14 * figure.get_figwidth())), size="small", color="0.4")
+    return figure
+
+
+def questions(found: pd.DataFrame, margin: float) -> Figure:
+    """What a study asked beforehand: a row a question, its difference with a 95 % interval, and the answer.
+
+    Args:
+        found: of ``lab.report.analysis.answers``.
+        margin: the difference that counts as none, a share; drawn as a band.
+    """
+    figure, axes = plt.subplots(figsize=(9, 1.5 + 0.42 * len(found)), layout="constrained")
+    axes.axvspan(-100 * margin, 100 * margin, color="0.93")
+    axes.axvline(0, color="black", linewidth=1)
+    points = 100 * found[["mean", "low", "high"]].astype(float)
+    for place, ((_, question), (mean, low, high)) in enumerate(zip(found.iterrows(), points.to_numpy(), strict=True)):
+        marker = RANK_MARKERS[question["rank"]]
+        face = "black" if question["outcome"] in (Outcome.DIFFERENCE, Outcome.SMALL) else "white"
+        axes.plot([low, high], [place, place], color="black", linewidth=1.2)
+        axes.plot(mean, place, marker, color="black", markerfacecolor=face, markersize=7)
+        answer = question["outcome"] if question["seeds"] else "not finished"
+        axes.text(1.02, place, answer, transform=axes.get_yaxis_transform(), va="center", size="small")
+    axes.set_yticks(range(len(found)), [fill(name, 40) for name in found["name"]])
+    axes.set(ylim=(len(found) - 0.5, -0.5), xlabel="points of accuracy")
+    axes.grid(visible=False, axis="y")
+    figure.suptitle("The questions stated beforehand")
+    note = (
+        "Means over seeds, 95 % intervals. Circles: primary questions. Squares: secondary ones. Filled: a difference, "
+        f"corrected for all questions of the rank. Grey: within ±{100 * margin:g} points."
+    )
     figure.supxlabel(fill(note, int(14 * figure.get_figwidth())), size="small", color="0.4")
     return figure
 

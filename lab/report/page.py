@@ -86,8 +86,11 @@ def write(
     write_text(folder / "claims.md", claims_markdown(curves, verdicts))
     if overlaps is not None and len(overlaps):
         write_text(folder / "overlap.csv", overlaps.to_csv(index=False))
-    drawings = {}
-    for name, figure in figures.all_figures(tidy, anchors.read()).items():
+    drawn, drawings = figures.all_figures(tidy, anchors.read()), {}
+    if stated:
+        found = answers(judged_by(curves, measure), stated.analysis)
+        drawn["questions"] = figures.questions(found, stated.analysis.equivalence)
+    for name, figure in drawn.items():
         drawings[name] = _svg(figure)
         write_text(folder / f"{name}.svg", drawings[name])
         with replaced(folder / f"{name}.png") as file:
