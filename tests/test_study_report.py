@@ -195,6 +195,36 @@ def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -
     assert colours == [{style.OTHERS[0]}, {style.OTHERS[1]}]
 
 
+def test_strategies_of_the_only_optimizer_have_a_colour_each() -> None:
+    curves = {f"resnet18-adam{name}": line(0.5, 0.9) for name in ("", "-random", "-margin")}
+    drawn = figures.draw(figures.CHARTS["figure_3"], figures._in_order(tidy_of(curves)))
+    colours = {text.get_text().split(", ")[1]: text.get_color() for text in drawn.axes[0].texts}
+    assert colours["loss prediction"] == style.OPTIMIZERS["adam"]
+    assert {colours["random"], colours["margin"]} == set(style.OTHERS[:2])
+
+
+def test_another_measure_has_a_figure_of_its_own(tmp_path: Path) -> None:
+    table = tidy_of({"resnet18-sgd": line(0.5, 0.9)})
+    table["macro_f1"] = table["accuracy"] / 2
+    report.write(table, 3, tmp_path, measure="macro_f1")
+    assert ">Macro f1 against budget</text>" in (tmp_path / "report.html").read_text()
+    drawn = figures.all_figures(table, ANCHOR, "macro_f1")["measure"]
+    assert drawn.axes[0].get_ylabel() == "macro f1"
+    drawn_means = drawn.axes[0].lines[0].get_ydata()
+    assert list(drawn_means) == pytest.approx(list(table.groupby("labels")["macro_f1"].mean()))
+    assert "measure" not in figures.all_figures(table, ANCHOR)
+
+
+def test_no_words_are_clipped_where_classes_are_few() -> None:
+    table = tidy_of({f"resnet18-{optim}-random_without_module": line(0.5, 0.9) for optim in ("sgd", "adam", "adamw")})
+    table = table.assign(acquired_classes="[5, 15, 5]", class_names='["oak", "ash", "fir"]')
+    drawn = figures.all_figures(table, ANCHOR)["classes"]
+    drawn.canvas.draw()
+    for text in drawn.findobj(Text):
+        box = text.get_window_extent()
+        assert not text.get_text() or (box.x0 >= 0 and box.x1 <= drawn.bbox.x1), text.get_text()
+
+
 def test_arms_that_look_at_hidden_labels_are_named() -> None:
     table = tidy_of(CURVES)
     said = ", so nobody can do as they\ndo: "

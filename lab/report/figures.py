@@ -20,6 +20,7 @@ from lab.report.protocol import is_kept
 from lab.report.saved import with_passes
 from lab.report.statistics import FEWEST_SEEDS, area, collapsed, runs_of, wins
 from lab.report.style import words
+from lab.study.analysis import ACCURACY
 
 USUAL = "loss_prediction"
 TOO_FEW = f"With fewer than {FEWEST_SEEDS} seeds a difference may be chance."
@@ -61,26 +62,27 @@ class Chart(NamedTuple):
     is_share: bool = True
 
 
-ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
+TEST_ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
 CHARTS = {
-    "figure_3": Chart("Accuracy against budget", ACCURACY, "accuracy"),
+    "figure_3": Chart("Accuracy against budget", TEST_ACCURACY, ACCURACY),
     "label_efficiency": Chart("Label efficiency", "accuracy gained per label", "label_efficiency"),
     "accuracy_vs_image_passes": Chart(
-        "Accuracy against compute", ACCURACY, "accuracy", "image_passes", "images trained on, so far"
+        "Accuracy against compute", TEST_ACCURACY, ACCURACY, "image_passes", "images trained on, so far"
     ),
     "accuracy_vs_seconds": Chart(
-        "Accuracy against time", ACCURACY, "accuracy", "seconds", "seconds of training, evaluation and query, so far"
+        "Accuracy against time", TEST_ACCURACY, ACCURACY, "seconds", "seconds of training, evaluation and query, so far"
     ),
     "loss_spearman": Chart(RANKS, "Spearman's rank correlation", "loss_spearman", chance=0, is_share=False),
     "loss_pair_accuracy": Chart(RANKS, "pairs in the right order", "loss_pair_accuracy", chance=0.5),
 }
 
 
-def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
+def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame, measure: str = ACCURACY) -> dict[str, Figure]:
     """Every figure that the table has something for, by the name of its file.
 
     Args:
         anchors: public curves, shown beside a study at the paper's scale.
+        measure: what the study compares its arms by; has a figure of its own where it is not accuracy.
     """
     set_theme(font_scale=0.9)
     # Words stay words in an SVG: they can be searched, and the file is small.
@@ -89,7 +91,11 @@ def all_figures(tidy: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, Figure]:
     public = anchors if is_kept(tidy) else None
     table = _with_costs(_in_order(tidy))
     beside = {"figure_3": {"public": public, "ceilings": ceilings}}
-    figures = {name: draw(chart, table, **beside.get(name, {})) for name, chart in CHARTS.items()}
+    charts = dict(CHARTS)
+    if measure != ACCURACY:
+        name = measure.replace("_", " ")
+        charts["measure"] = Chart(f"{name.capitalize()} against budget", name, measure)
+    figures = {name: draw(chart, table, **beside.get(name, {})) for name, chart in charts.items()}
     figures |= {
         "area": areas(tidy),
         "classes": classes(tidy),
@@ -209,7 +215,7 @@ def classes(tidy: pd.DataFrame) -> Figure | None:
         shares = shares.rename(columns=dict(enumerate(json.loads(tidy["class_names"].iloc[0]))))
     balanced = 1 / shares.shape[1]
     title = f"Classes of the acquired images (balanced: {balanced:.0%})"
-    return _matrix({title: shares}, "class", cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)
+    return _matrix({"": shares}, "class", title, cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)
 
 
 def learning_and_choosing(tidy: pd.DataFrame) -> Figure | None:
@@ -321,13 +327,21 @@ def _most_lines(table: pd.DataFrame, keys: list[str]) -> int:
 
 
 def _looks(part: pd.DataFrame) -> dict[str, Look]:
-    """The look of each line of a panel: an optimizer has its colour, a strategy its dashes."""
+    """The look of each line of a panel: an optimizer has its colour, a strategy its dashes.
+
+    Where there is one optimizer, each of three strategies or more has a colour, too.
+    """
     palette = style.colours(part["optim"].cat.categories)
     variants = sorted(set(part["variant"]), key=list(part["variant"].cat.categories).index)
-    return {
-        line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)])
-        for line, optim, variant in part.drop_duplicates("line")[["line", "optim", "variant"]].to_numpy()
+    lines = part.drop_duplicates("line")[["line", "optim", "variant"]].to_numpy()
+    looks = {
+        line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)]) for line, optim, variant in lines
     }
+    if part["optim"].cat.categories.size == 1 and len(variants) > 2:
+        others = [line for line, _, variant in lines if variant != USUAL]
+        for number, line in enumerate(others):
+            looks[line] = looks[line]._replace(colour=style.OTHERS[number % len(style.OTHERS)])
+    return looks
 
 
 def _grid(count: int, columns: int) -> tuple[Figure, list[plt.Axes]]:

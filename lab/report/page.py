@@ -86,7 +86,7 @@ def write(
     write_text(folder / "claims.md", claims_markdown(curves, verdicts))
     if overlaps is not None and len(overlaps):
         write_text(folder / "overlap.csv", overlaps.to_csv(index=False))
-    drawn, drawings = figures.all_figures(tidy, anchors.read()), {}
+    drawn, drawings = figures.all_figures(tidy, anchors.read(), measure), {}
     if stated:
         found = answers(judged_by(curves, measure), stated.analysis)
         drawn["questions"] = figures.questions(found, stated.analysis.equivalence)
