@@ -146,6 +146,15 @@ def test_learning_and_choosing_can_be_asked() -> None:
     assert table["asked"].str.contains("mean of 2,000 to 10,000 labels").all()
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_study_that_has_just_begun_has_a_report(seeds: int, tmp_path: Path) -> None:
+    found = report.Stated(analysis_of([asked(labels=[1000, 3000]), asked(measure="area")]), "Since commit abc.")
+    report.write(differing(0.02, 0.01, seeds), 12, tmp_path, found)
+    page = (tmp_path / "report.html").read_text()
+    assert f"<td>{seeds} seed{'s' * (seeds > 1)}, too few for an interval</td>" in page
+    assert "a difference</td>" not in page
+
+
 def test_the_picture_has_a_row_for_each_question() -> None:
     leads, missing = asked(labels=[1000, 3000]), asked(difference=[ADAM, "resnet18-rmsprop"], measure="area")
     alike = asked(difference=[SGD, ADAM], labels=[9000, 9000])

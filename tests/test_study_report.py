@@ -195,6 +195,12 @@ def test_optimizers_that_are_not_the_papers_have_a_colour_each_in_all_panels() -
     assert colours == [{style.OTHERS[0]}, {style.OTHERS[1]}]
 
 
+def test_a_searched_optimizer_has_the_colour_of_the_papers_unless_both_are_there() -> None:
+    assert style.colours(["sgd_tuned", "adam_then_sgd"])["sgd_tuned"] == style.OPTIMIZERS["sgd"]
+    both = style.colours(["sgd_tuned", "sgd"])
+    assert (both["sgd"], both["sgd_tuned"]) == (style.OPTIMIZERS["sgd"], style.OTHERS[0])
+
+
 def test_strategies_of_the_only_optimizer_have_a_colour_each() -> None:
     curves = {f"resnet18-adam{name}": line(0.5, 0.9) for name in ("", "-random", "-margin")}
     drawn = figures.draw(figures.CHARTS["figure_3"], figures._in_order(tidy_of(curves)))

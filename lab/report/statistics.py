@@ -112,9 +112,9 @@ def sign_flip(values: pd.Series) -> float:
     """p of a mean of zero, two-sided: the share of all choices of signs that bring it as far from zero.
 
     It does not assume a normal distribution. With n seeds it is never less than 2 / 2ⁿ: 0.25 with three, 0.03 with six.
-    Exact up to 14 seeds, from then on with random signs. NaN without values.
+    Exact up to 14 seeds, from then on with random signs. NaN of fewer than two.
     """
-    if not len(values):
+    if len(values) < 2:
         return np.nan
     options = {"permutation_type": "samples", "n_resamples": 2**14, "rng": 0, "vectorized": True}
     return float(stats.permutation_test((values.to_numpy(),), np.mean, **options).pvalue)

@@ -12,9 +12,11 @@ NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp"}
 
 
 def colours(optimizers: Iterable[str]) -> dict[str, str]:
-    """The colour of each optimizer. Those of the paper always have the same one."""
-    others = sorted(set(optimizers) - set(OPTIMIZERS))
-    return OPTIMIZERS | {name: OTHERS[number % len(OTHERS)] for number, name in enumerate(others)}
+    """The colour of each optimizer. Those of the paper always have the same one, as has their searched block alone."""
+    names = set(optimizers)
+    known = OPTIMIZERS | {f"{name}_tuned": colour for name, colour in OPTIMIZERS.items() if name not in names}
+    others = sorted(names - set(known))
+    return known | {name: OTHERS[number % len(OTHERS)] for number, name in enumerate(others)}
 
 
 def seeds(count: int) -> str:
