@@ -209,6 +209,12 @@ def test_strategies_of_the_only_optimizer_have_a_colour_each() -> None:
     assert {colours["random"], colours["margin"]} == set(style.OTHERS[:2])
 
 
+def test_strategies_of_an_optimizer_of_ones_own_do_not_share_its_colour() -> None:
+    curves = {f"resnet18-nadam{name}": line(0.5, 0.9) for name in ("", "-random", "-margin", "-badge")}
+    drawn = figures.draw(figures.CHARTS["figure_3"], figures._in_order(tidy_of(curves)))
+    assert len({text.get_color() for text in drawn.axes[0].texts}) == 4
+
+
 def test_another_measure_has_a_figure_of_its_own(tmp_path: Path) -> None:
     table = tidy_of({"resnet18-sgd": line(0.5, 0.9)})
     table["macro_f1"] = table["accuracy"] / 2

@@ -262,7 +262,7 @@ def questions(found: pd.DataFrame, margin: float) -> Figure:
         answer = question["outcome"] if question["seeds"] else "not finished"
         axes.text(1.02, place, answer, transform=axes.get_yaxis_transform(), va="center", size="small")
     axes.set_yticks(range(len(found)), [fill(name, 40) for name in found["name"]])
-    axes.set(ylim=(len(found) - 0.5, -0.5), xlabel="points of accuracy")
+    axes.set(ylim=(len(found) - 0.5, -0.5), xlabel="points")
     axes.grid(visible=False, axis="y")
     figure.suptitle("The questions stated beforehand")
     note = (
@@ -334,14 +334,15 @@ def _looks(part: pd.DataFrame) -> dict[str, Look]:
     palette = style.colours(part["optim"].cat.categories)
     variants = sorted(set(part["variant"]), key=list(part["variant"].cat.categories).index)
     lines = part.drop_duplicates("line")[["line", "optim", "variant"]].to_numpy()
-    looks = {
-        line: Look(palette[optim], DASHES[variants.index(variant) % len(DASHES)]) for line, optim, variant in lines
-    }
+    own: dict[str, str] = {}
     if part["optim"].cat.categories.size == 1 and len(variants) > 2:
-        others = [line for line, _, variant in lines if variant != USUAL]
-        for number, line in enumerate(others):
-            looks[line] = looks[line]._replace(colour=style.OTHERS[number % len(style.OTHERS)])
-    return looks
+        spare = [colour for colour in style.OTHERS if colour != palette[lines[0][1]]]
+        others = [variant for variant in variants if variant != USUAL]
+        own = {variant: spare[number % len(spare)] for number, variant in enumerate(others)}
+    return {
+        line: Look(own.get(variant, palette[optim]), DASHES[variants.index(variant) % len(DASHES)])
+        for line, optim, variant in lines
+    }
 
 
 def _grid(count: int, columns: int) -> tuple[Figure, list[plt.Axes]]:

@@ -87,6 +87,7 @@ def write(
     if overlaps is not None and len(overlaps):
         write_text(folder / "overlap.csv", overlaps.to_csv(index=False))
     drawn, drawings = figures.all_figures(tidy, anchors.read(), measure), {}
+    found = None
     if stated:
         found = answers(judged_by(curves, measure), stated.analysis)
         drawn["questions"] = figures.questions(found, stated.analysis.equivalence)
@@ -96,7 +97,9 @@ def write(
         with replaced(folder / f"{name}.png") as file:
             figure.savefig(file, dpi=130, format="png")
         plt.close(figure)
-    write_text(folder / "report.html", page(tidy, verdicts, drawings, expected, stated, overlaps, account, measure))
+    write_text(
+        folder / "report.html", page(tidy, verdicts, drawings, expected, stated, found, overlaps, account, measure)
+    )
 
 
 def page(
@@ -105,11 +108,12 @@ def page(
     drawings: dict[str, str],
     expected: int,
     stated: Stated | None = None,
+    found: pd.DataFrame | None = None,
     overlaps: pd.DataFrame | None = None,
     account: pd.DataFrame | None = None,
     measure: str = ACCURACY,
 ) -> str:
-    """The report as one HTML page that loads nothing. drawings: the figures' SVG, by name."""
+    """The report as one HTML page that loads nothing. drawings: the figures' SVG, by name. found: what was answered."""
     finished = tidy["arm"].nunique()
     tidy, ceilings = split(tidy)
     environment = Environment(
@@ -137,7 +141,7 @@ def page(
         untested=untested,
         departures=departures(tidy),
         stated=stated,
-        answers=_html(answer_table(answers(judged, stated.analysis), stated.analysis.equivalence)) if stated else "",
+        answers="" if stated is None or found is None else _html(answer_table(found, stated.analysis.equivalence)),
         crossed=[crossed_tables(judged, one, two, overlaps) for one, two in decomposition.pairs(tidy)],
         measure=compared_by,
         ceilings=ceiling_lines(ceilings),

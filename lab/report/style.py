@@ -12,7 +12,10 @@ NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp"}
 
 
 def colours(optimizers: Iterable[str]) -> dict[str, str]:
-    """The colour of each optimizer. Those of the paper always have the same one, as has their searched block alone."""
+    """The colour of each optimizer. Those of the paper always have the same one.
+
+    A searched block, whose name ends with ``_tuned``, has that of the unsearched one, unless both are there.
+    """
     names = set(optimizers)
     known = OPTIMIZERS | {f"{name}_tuned": colour for name, colour in OPTIMIZERS.items() if name not in names}
     others = sorted(names - set(known))
