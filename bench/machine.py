@@ -1,11 +1,15 @@
 """What a benchmark ran on, and what it works with: CIFAR-10, the measured peak, a table on disk."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from lab.data import prepared
 from lab.data.sets import cifar10
@@ -29,18 +33,33 @@ def cifar() -> tuple[Path, Path]:
     return raw, arrays
 
 
-def matmul_peak(precision: torch.dtype, device: torch.device) -> float:
-    """TFLOP/s of a large product of matrices, the best of ten; float32 as convolutions run it (TF32 on CUDA)."""
+def peaks(precision: torch.dtype, device: torch.device) -> tuple[float, float]:
+    """TFLOP/s of a large product of matrices, and of the best 3×3 convolution of a ResNet-18 at width 64.
+
+    The best of ten each; float32 as convolutions run it (TF32 on CUDA).
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+
+    def speed(flops: float, compute: Callable[[], Tensor]) -> float:
+        best = float("inf")
+        for _ in range(10):
+            started = perf_counter()
+            compute()
+            synchronise(device)
+            best = min(best, perf_counter() - started)
+        return flops / best / 1e12
+
     size = 8192 if device.type == "cuda" else 2048
     left, right = torch.randn(2, size, size, device=device).to(precision)
-    best = float("inf")
-    for _ in range(10):
-        started = perf_counter()
-        left @ right
-        synchronise(device)
-        best = min(best, perf_counter() - started)
-    return 2 * size**3 / best / 1e12
+    convolutions = []
+    for channels, pixels in ((64, 32), (128, 16), (256, 8), (512, 4)):
+        images = torch.randn(128, channels, pixels, pixels, device=device).to(precision)
+        weight = torch.randn(channels, channels, 3, 3, device=device).to(precision)
+        images, weight = (part.to(memory_format=torch.channels_last) for part in (images, weight))
+        flops = 2 * 9 * channels**2 * images[:, 0].numel()
+        convolutions.append(speed(flops, partial(F.conv2d, images, weight, padding=1)))
+    with torch.inference_mode():
+        return speed(2 * size**3, lambda: left @ right), max(convolutions)
 
 
 def synchronise(device: torch.device) -> None:

@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
@@ -33,12 +34,13 @@ from lab.training.prediction import BATCH_SIZE as SCORING_BATCH
 from lab.training.train import Recipe
 
 BATCH_SIZE = 128
-WIDTH = 64
+LABELS = 1_000
 TURNS = 7  # of each side
 SECONDS = 1  # of the usual loop, a turn; at least one batch
 # Longer than any benchmark, and nothing of the schedule within it.
 ENDLESS = Recipe(epochs=10**6, schedule={"shape": "constant"}, margin=1.0, weight=1.0, detach_at=1)
-TASKS = {"training on 1,000": 1_000, "training on 5,000": 5_000, "scoring 50,000": 50_000}
+TASKS = ("training", "scoring")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Pace:
@@ -65,14 +67,15 @@ class Pace:
 class Job(NamedTuple):
     """What both sides do. precision, is_compiled: of our side's convolutions and training."""
 
-    arch: str
     task: str
+    arch: str
+    width: int
     precision: torch.dtype
     is_compiled: bool
 
     @property
     def is_training(self) -> bool:
-        return self.task.startswith("training")
+        return self.task == "training"
 
 
 def work(pipe: Connection, is_ours: bool, job: Job) -> None:
@@ -81,19 +84,21 @@ def work(pipe: Connection, is_ours: bool, job: Job) -> None:
     pace = Pace(pipe, device)
     raw, arrays = machine.cifar()
     statistics = prepared.read_statistics(arrays)
-    indices = np.random.default_rng(0).permutation(50_000)[: TASKS[job.task]]
+    indices = np.random.default_rng(0).permutation(50_000)
+    if job.is_training:
+        indices = indices[:LABELS]
     run: Callable[[], object]
     if is_ours:
         devices.make_deterministic()
         split = prepared.read_split("train", arrays)
-        model = learner.build(learner.Shape(job.arch, WIDTH, 128, job.precision), statistics, device)
+        model = learner.build(learner.Shape(job.arch, job.width, 128, job.precision), statistics, device)
         if job.is_training:
             labelled = Split(split.images[indices], split.labels[indices])
             run = partial(ours.train, model, labelled, ENDLESS, BATCH_SIZE, pace, is_compiled=job.is_compiled)
         else:
             run = partial(model.for_scoring().predict, split.images, indices, pace)
     else:
-        model = learner.build(learner.Shape(job.arch, WIDTH, 128), statistics, device)
+        model = learner.build(learner.Shape(job.arch, job.width, 128), statistics, device)
         images = baseline.images(raw, indices.tolist(), statistics, is_training=job.is_training)
         if job.is_training:
             run = partial(baseline.train, model, images, ENDLESS, BATCH_SIZE, pace)
@@ -106,13 +111,13 @@ def work(pipe: Connection, is_ours: bool, job: Job) -> None:
             run()
 
 
-def flops(arch: str, is_training: bool) -> float:
+def flops(arch: str, width: int, is_training: bool) -> float:
     """Floating-point operations an image, a multiplication and its addition counted as two.
 
     Training takes three times the forward pass: the gradients of a product, by its input and by its weights,
     are a product of the same size each.
     """
-    network = choices.load(FILES["arch"], arch).build(10, WIDTH, torch.float32, is_large=False)
+    network = choices.load(FILES["arch"], arch).build(10, width, torch.float32, is_large=False)
     return (3 if is_training else 1) * count_flops(network, 32)
 
 
@@ -156,6 +161,8 @@ def compare(job: Job, alternations: int, seconds: float) -> dict:
     return {
         "task": job.task,
         "network": job.arch,
+        "width": job.width,
+        "precision": str(job.precision).removeprefix("torch."),
         "usual": usual_speed,
         "ours": our_speed,
         "ratio": median(ratios),
@@ -163,7 +170,7 @@ def compare(job: Job, alternations: int, seconds: float) -> dict:
         "highest": max(ratios),
         "usual_mb": turns[-1][0][2],
         "our_mb": turns[-1][1][2],
-        "tflops": our_speed * flops(job.arch, job.is_training) / 1e12,
+        "tflops": our_speed * flops(job.arch, job.width, job.is_training) / 1e12,
         "first_batch": first_batch,
         "chunk": chunk,
     }
@@ -171,53 +178,61 @@ def compare(job: Job, alternations: int, seconds: float) -> dict:
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--archs", nargs="+", default=choices.names(FILES["arch"]), choices=choices.names(FILES["arch"])
-    )
-    parser.add_argument("--precision", default="float32", choices=["bfloat16", "float32"])
+    archs = choices.names(FILES["arch"])
+    parser.add_argument("--archs", nargs="+", default=archs, choices=archs)
+    parser.add_argument("--widths", nargs="+", default=[64, 16], type=int)
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     options = parser.parse_args()
 
     machine.cifar()
     device = devices.choose()
-    precision = devices.precision_of(options.precision, device)
     is_compiled = devices.can_compile(device)
-    peak = machine.matmul_peak(precision, device)
+    # bfloat16 is float32 where the device has no units for it
+    precisions = dict.fromkeys(devices.precision_of(name, device) for name in options.precisions)
+    peaks = {precision: machine.peaks(precision, device) for precision in precisions}
     rows = []
-    for arch in options.archs:
-        # What is compiled is kept for the next process: of a network's two trainings the first starts without.
+    for arch, width, precision, task in product(options.archs, options.widths, precisions, TASKS):
+        # Compiled code is kept: a first batch starts with an empty folder, to show what compiling costs.
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-            for task in TASKS:
-                row = compare(Job(arch, task, precision, is_compiled), TURNS, SECONDS)
-                speeds = f"{row['usual']:.0f} and {row['ours']:.0f} images/s, ratio {row['ratio']:.2f}"
-                print(f"{arch}, {task}: {speeds}", flush=True)
-                rows.append(row)
+            row = compare(Job(task, arch, width, precision, is_compiled), TURNS, SECONDS)
+        matmul, convolution = peaks[precision]
+        row |= {"of_matmul": row["tflops"] / matmul, "of_convolution": row["tflops"] / convolution}
+        speeds = f"{row['usual']:.0f} and {row['ours']:.0f} images/s, ratio {row['ratio']:.2f}"
+        print(f"{task}, {arch}, width {width}, {row['precision']}: {speeds}", flush=True)
+        rows.append(row)
     measured = pd.DataFrame(rows)
     table = pd.DataFrame(
         {
             "task": measured["task"],
             "network": measured["network"],
+            "width": measured["width"],
+            "ours in": measured["precision"],
             "usual loop, images/s": measured["usual"].map("{:,.0f}".format),
             "ours, images/s": measured["ours"].map("{:,.0f}".format),
             "ratio [range]": [f"**{r.ratio:.2f}** [{r.lowest:.2f}–{r.highest:.2f}]" for r in measured.itertuples()],
             "memory, MB": [f"{r.usual_mb:,.0f} and {r.our_mb:,.0f}" for r in measured.itertuples()],
-            "of the matmul peak": (measured["tflops"] / peak).map("{:.0%}".format),
+            "of the matmul peak": measured["of_matmul"].map("{:.0%}".format),
+            "of the best convolution": measured["of_convolution"].map("{:.0%}".format),
             "our first batch, s": measured["first_batch"].map("{:.0f}".format),
         }
     )
-    name = devices.name_of(precision, device)
+    best = [
+        f"{devices.name_of(precision, device)} {matmul:.2f} and {convolution:.2f} TFLOP/s"
+        for precision, (matmul, convolution) in peaks.items()
+    ]
     machine.publish(
         "speed",
         "Speed against the usual loop",
         table,
         [
-            f"{machine.heading(device)}; ours in {name}, training {'compiled' if is_compiled else 'eager'}.",
-            f"Matmul peak measured in {name}: {peak:.2f} TFLOP/s.",
+            f"{machine.heading(device)}; the usual loop in {devices.name_of(torch.float32, device)}, our training "
+            f"{'compiled' if is_compiled else 'eager'}.",
+            f"Peaks measured, of a product of matrices and of a convolution: {'; '.join(best)}.",
             f"{TURNS} turns of each side; batches a turn: {', '.join(map(str, measured['chunk']))}. "
             "Speeds are over all turns, ratios of neighbouring turns: their median and range. Batches of "
             f"{BATCH_SIZE}; ours scores in batches of {SCORING_BATCH}.",
-            "The first batch holds the compilation and counts in no figure: the first training of a network starts "
-            "with an empty compilation cache, the second finds the first's. Memory is the peak of each side's process "
+            "The first batch holds the compilation and counts in no figure. Memory is the peak of each side's process "
             "(on CUDA: of its tensors).",
         ],
     )

@@ -26,12 +26,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_cifar
 @pytest.mark.soak
-@pytest.mark.parametrize("task", ["training on 1,000", "scoring 50,000"])
+@pytest.mark.parametrize("task", speed.TASKS)
 def test_two_sides_take_turns(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     machine.cifar()
-    job = speed.Job("resnet18", task, torch.float32, is_compiled=False)
+    job = speed.Job(task, "resnet18", 16, torch.float32, is_compiled=False)
     row = speed.compare(job, alternations=1, seconds=0)
     assert row["usual"] > 0
     assert row["lowest"] <= row["ratio"] <= row["highest"]
@@ -74,13 +74,13 @@ def test_tensors_of_the_usual_loop_are_contiguous(arch: str, task: str) -> None:
 
 def test_operations_are_counted_as_published() -> None:
     # ResNet-18 with the CIFAR stem: 0.56 G multiply-adds forward; training is three times that.
-    assert speed.flops("resnet18", is_training=False) == pytest.approx(1.11e9, rel=0.02)
-    assert speed.flops("resnet18", is_training=True) == pytest.approx(3.33e9, rel=0.02)
-    network, module, *_ = learner.build(learner.Shape("resnet18", speed.WIDTH, 128), STATISTICS, CPU)
+    assert speed.flops("resnet18", 64, is_training=False) == pytest.approx(1.11e9, rel=0.02)
+    assert speed.flops("resnet18", 64, is_training=True) == pytest.approx(3.33e9, rel=0.02)
+    network, module, *_ = learner.build(learner.Shape("resnet18", 64, 128), STATISTICS, CPU)
     with FlopCounterMode(display=False) as counter:
         logits, features = network(torch.randn(2, 3, 32, 32))
         (logits.sum() + module(features).sum()).backward()
-    assert speed.flops("resnet18", is_training=True) == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
+    assert speed.flops("resnet18", 64, is_training=True) == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
 
 
 def test_a_table_is_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
