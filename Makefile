@@ -62,7 +62,7 @@ test: check
 soak: $(READY_DEV)
 	$(PYTEST) -m soak
 
-## bench: speed and accuracy against the usual loop, on CIFAR-10; half an hour on two cores
+## bench: speed and accuracy against the usual loop, on CIFAR-10; 40 minutes on two cores
 bench: env
 	python -m bench.speed
 	python -m bench.parity

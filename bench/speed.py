@@ -122,14 +122,17 @@ def flops(arch: str, width: int, is_training: bool) -> float:
 
 
 @contextmanager
-def worker(is_ours: bool, job: Job) -> Iterator[Callable[[int], tuple[int, float, float]]]:
+def worker(target: Callable[..., None]) -> Iterator[Callable[[int], tuple[int, float, float]]]:
     """One of the two sides, in a process of its own: a function that lets it do so many batches.
+
+    Args:
+        target: ``work`` of a side; its pipe is the argument that is left.
 
     The function returns their images, the seconds they took, and the peak memory so far in MB.
     """
     context = get_context("spawn")
     pipe, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, is_ours, job))
+    process = context.Process(target=target, args=(theirs,))
     process.start()
     theirs.close()
 
@@ -145,9 +148,10 @@ def worker(is_ours: bool, job: Job) -> Iterator[Callable[[int], tuple[int, float
         process.join()
 
 
-def compare(job: Job, alternations: int, seconds: float) -> dict:
-    """Measure one row of the table."""
-    with worker(False, job) as usual_side, worker(True, job) as our_side:
+def compare(job: Job, alternations: int, seconds: float, usual: Callable[..., None] | None = None) -> dict:
+    """Measure one row of the table. usual: what stands for the usual loop, which it is if left out."""
+    usual = usual or partial(work, is_ours=False, job=job)
+    with worker(usual) as usual_side, worker(partial(work, is_ours=True, job=job)) as our_side:
         usual_side(1)
         _, first_batch, _ = our_side(1)  # compiles
         images, elapsed, _ = usual_side(1)
