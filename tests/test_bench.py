@@ -1,7 +1,9 @@
 """The benchmark's two sides work, and take turns."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -10,9 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import baseline, machine, parity, speed
+from bench import baseline, machine, overhead, parity, speed, tricks
+from bench import ours as bench_ours
 from lab.data.sets.cifar10 import VARIABLE
-from lab.training import learner
+from lab.model import convolution
+from lab.training import learner, optimizers
 from lab.training.train import Recipe
 from tests.test_training import CPU, STATISTICS
 
@@ -89,3 +93,76 @@ def test_a_table_is_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     machine.publish("name", "Title", pd.DataFrame({"a": [1], "b": ["x"]}), ["a note"])
     lines = (tmp_path / "bench/results/name.md").read_text().splitlines()
     assert lines == ["# Title", "", "| a | b |", "| --- | --- |", "| 1 | x |", "", "- a note"]
+
+
+@pytest.fixture
+def patched() -> Iterator[None]:
+    yield
+    patch.stopall()
+
+
+@pytest.mark.usefixtures("patched")
+def test_without_a_trick_our_side_does_without() -> None:
+    def model() -> learner.Learner:
+        return learner.build(learner.Shape("resnet18", 16, 8, torch.bfloat16), STATISTICS, CPU)
+
+    def is_channels_last(tensor: Tensor) -> bool:
+        return tensor.is_contiguous(memory_format=torch.channels_last)
+
+    def products(model: learner.Learner) -> bool:
+        with patch("lab.model.convolution.by_matmul", wraps=convolution.by_matmul) as by_matmul:
+            model.network(torch.rand(2, 3, 32, 32))
+        return by_matmul.called
+
+    def facts() -> dict[str, bool]:
+        ours = model()
+        weight = ours.network.layer1[0].conv1.weight
+        images = ours.normalise(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
+        return {
+            "channels-last": is_channels_last(weight) and is_channels_last(images),
+            "one pass": optimizers.build(bench_ours.SGD, [weight]).param_groups[0]["fused"],
+            "products": products(ours),
+            "folded": isinstance(ours.for_scoring().network.bn1, nn.Identity),
+        }
+
+    switches = {
+        "channels-last": tricks._contiguous,
+        "one pass": tricks._unfused,
+        "products": tricks._by_convolution,
+        "folded": tricks._unfolded,
+    }
+    assert all(facts().values())
+    for name, do_without in switches.items():
+        do_without()
+        assert {key for key, value in facts().items() if not value} == {name}
+        patch.stopall()
+    assert {do_without for _, _, do_without in tricks.TRICKS} == {*switches.values(), tricks._from_loader, None}
+
+
+@needs_cifar
+@pytest.mark.soak
+@pytest.mark.usefixtures("patched")
+def test_without_the_gather_batches_come_from_a_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    machine.cifar()
+    tricks._from_loader()
+    batches = bench_ours._Batches(torch.zeros(8, 32, 32, 3, dtype=torch.uint8), torch.zeros(8), 4, 4, True)
+    batches.on_batch = lambda count: None
+    images, labels = next(batches.epoch(0))
+    assert (images.shape, images.dtype, len(labels)) == ((4, 3, 32, 32), torch.float32, 4)
+    assert images.std() > 0.1
+
+
+def test_the_parts_of_a_run_are_those_of_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dvc = tmp_path / "dvc"
+    dvc.write_text(
+        "#!/bin/sh\nsleep 0.2\necho \"Running stage 'check':\"\nsleep 0.1\n"
+        "echo \"Running stage 'cycle@0':\"\nsleep 0.1\nprintf 'half\\r'\n"
+        "echo \"Running stage 'cycle@1':\"\nsleep 0.2\necho \"Running stage 'cold_start':\"\n"
+    )
+    dvc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    stages = overhead._run(tmp_path)
+    assert list(stages) == ["", "check", "cycle", "cold_start"]
+    # Each has its own sleeps at least: a machine that is busy adds to them.
+    assert [stages[""] >= 0.2, stages["check"] >= 0.1, stages["cycle"] >= 0.3] == [True] * 3
