@@ -35,7 +35,7 @@ def test_two_sides_take_turns(task: str, folder: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     machine.cifar()
-    job = speed.Job(task, "resnet18", 16, torch.float32, is_compiled=False)
+    job = speed.Job(task, "resnet18", 64, torch.float32, is_compiled=False)
     row = speed.compare(job, alternations=1, seconds=0)
     assert row["usual"] > 0
     assert row["lowest"] <= row["ratio"] <= row["highest"]
