@@ -21,13 +21,6 @@ from lab.process import ending
 
 PARTS = {"training_seconds": "training", "evaluation_seconds": "evaluation", "query_seconds": "query"}
 STARTS = re.compile("Running stage '([a-z_]+)")
-# Of stages that train nothing: what a user calls their work.
-OTHERS = {
-    "check": "checks of the params",
-    "download": "unpacking the archive of the data",
-    "prepare": "preparing the data",
-    "plot": "figures",
-}
 
 
 def main() -> None:
@@ -39,22 +32,13 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", ".", clone], check=True)
         params = clone / "params.yaml"
         params.write_text(re.sub("^protocol:.*", f"protocol: {protocol}", params.read_text(), flags=re.MULTILINE))
-        costs = clone / "metrics/costs.csv"
-        # Runs that were committed have rows there.
-        earlier = len(pd.read_csv(costs))
-        started = perf_counter()
-        stages = _run(clone)
-        wall = perf_counter() - started
-        seconds = pd.read_csv(costs)[list(PARTS)].iloc[earlier:].sum().set_axis(PARTS.values())
-    stages["cycle"] -= seconds.sum()
-    named = {"DVC before the first stage": stages.pop("")}
-    cycles = stages.pop("cycle")
-    named |= {what: stages.pop(stage) for stage, what in OTHERS.items()}
-    named |= {"starting, hashing and saving the cycles": cycles, "other stages": sum(stages.values())}
+        stages, seconds = measure(clone)
+    wall = sum(stages.values())
+    stages["cycle"] -= sum(seconds.values())
     rows = {
         **seconds,
-        "everything else": wall - seconds.sum(),
-        **{f"… {n}": s for n, s in named.items()},
+        "everything else": wall - sum(seconds.values()),
+        **{f"… {stage}": took for stage, took in stages.items()},
         "dvc repro": wall,
     }
     machine.publish(
@@ -67,14 +51,26 @@ def main() -> None:
                 "share": [f"{part / wall:.1%}" for part in rows.values()],
             }
         ),
-        [f"{machine.heading(torch.device('cpu'))}; a fresh clone, an empty cache, no stage done."],
+        [
+            f"{machine.heading(torch.device('cpu'))}; a fresh clone, an empty cache, no stage done.",
+            "A stage's seconds run from its start to that of the next; of cycle those above are taken off.",
+        ],
     )
 
 
+def measure(clone: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Run the chain of a clone. Returns the seconds of each stage, and those of the cycles' parts."""
+    costs = clone / "metrics/costs.csv"
+    # Runs that were committed have rows there.
+    earlier = len(pd.read_csv(costs))
+    stages = _run(clone)
+    return stages, pd.read_csv(costs)[list(PARTS)].iloc[earlier:].sum().set_axis(PARTS.values()).to_dict()
+
+
 def _run(clone: Path) -> dict[str, float]:
-    """Run the chain. Returns stage to seconds, from its start to that of the next; "" for those before the first."""
+    """Run the chain. Returns stage to seconds, from its start to that of the next."""
     stages: dict[str, float] = defaultdict(float)
-    stage, since = "", perf_counter()
+    stage, since = "before the first stage", perf_counter()
     unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(["dvc", "repro"], cwd=clone, env=unbuffered, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None, "it is a pipe"

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 from unittest.mock import patch
 
 import pandas as pd
@@ -29,13 +30,12 @@ def _from_loader() -> None:
     images = baseline.images(raw, indices, prepared.read_statistics(arrays), is_training=True)
 
     def epoch(batches: ours.TrainingBatches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(DataLoader(images, batches.batch_size, shuffle=True))
-
-    def normalised(normaliser: Normaliser, batch: Tensor) -> Tensor:
-        return batch.contiguous(memory_format=torch.channels_last)
+        device = batches.labels.device
+        for batch, labels in DataLoader(images, batches.batch_size, shuffle=True):
+            yield batch.to(device, memory_format=torch.channels_last), labels.to(device)
 
     patch.object(ours.TrainingBatches, "epoch", epoch).start()
-    patch.object(Normaliser, "__call__", normalised).start()
+    patch.object(Normaliser, "__call__", lambda normaliser, batch: batch).start()
 
 
 def _contiguous() -> None:
@@ -55,7 +55,7 @@ def _unfused() -> None:
     def build(block: dict, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         optimizer = fused(block, parameters)
         for group in optimizer.param_groups:
-            group["fused"] = False
+            group["fused"] = None
         return optimizer
 
     patch.object(optimizers, "build", build).start()
@@ -69,17 +69,46 @@ def _unfolded() -> None:
     patch.object(learner.Learner, "for_scoring", lambda model: model).start()
 
 
+class Trick(NamedTuple):
+    """A way to be faster.
+
+    Args:
+        name, task: what a row of the table says.
+        do_without: switches it off in our side; None where the job itself does.
+        is_compiled: whether both sides are compiled, where training can be.
+        applies: whether it does anything in a precision on a kind of device.
+    """
+
+    name: str
+    task: str
+    do_without: Callable[[], None] | None
+    is_compiled: bool = True
+    applies: Callable[[torch.dtype, str], bool] = lambda precision, kind: True
+
+
+TRICKS = [
+    Trick("crop, flip and batch in one gather", "training", _from_loader),
+    # A compiler chooses the layout of convolutions itself.
+    Trick("channels-last tensors, uncompiled", "training", _contiguous, is_compiled=False),
+    Trick("an optimizer's step in one pass", "training", _unfused),
+    Trick("compiled training", "training", None),
+    Trick(
+        "3×3 convolutions of 4×4 pixels as one product",
+        "training",
+        _by_convolution,
+        applies=lambda precision, kind: precision == torch.bfloat16 and kind == "cpu",
+    ),
+    Trick(
+        "batch norms folded, bfloat16 throughout",
+        "scoring",
+        _unfolded,
+        applies=lambda precision, kind: precision == torch.bfloat16,
+    ),
+    Trick("batch norms folded", "scoring", _unfolded, applies=lambda precision, kind: precision == torch.float32),
+]
 # The paper's width as fast as it goes, and a small network as in studies on a CPU.
 RUNS = [(64, "bfloat16"), (16, "float32")]
-# What is measured: name, task, and how to do without it; None where the job itself says so.
-TRICKS: list[tuple[str, str, Callable[[], None] | None]] = [
-    ("images in memory, one gather for crop and flip", "training", _from_loader),
-    ("channels-last tensors", "training", _contiguous),
-    ("an optimizer's step in one pass", "training", _unfused),
-    ("compiled training", "training", None),
-    ("3×3 convolutions of 4×4 pixels as one product", "training", _by_convolution),
-    ("batch norms folded into convolutions", "scoring", _unfolded),
-]
+SECONDS = 3  # of the side without it, a turn: several batches
 
 
 def work(pipe: Connection, do_without: Callable[[], None] | None, job: speed.Job) -> None:
@@ -102,23 +131,28 @@ def main() -> None:
         precision = devices.precision_of(wanted, device)
         name = f"width {width}, {devices.name_of(precision, device)}"
         job = speed.Job("", options.arch, width, precision, is_compiled)
-        columns[name] = [_gain(job._replace(task=task), do_without) for _, task, do_without in TRICKS]
+        columns[name] = [gain(trick, job, device) for trick in TRICKS]
         print(name, columns[name], flush=True)
     machine.publish(
         "tricks",
         "What each way to be faster gains",
-        pd.DataFrame({"with it": [name for name, _, _ in TRICKS], "task": [task for _, task, _ in TRICKS], **columns}),
+        pd.DataFrame({"trick": [trick.name for trick in TRICKS], "task": [trick.task for trick in TRICKS], **columns}),
         [
             f"{machine.heading(device)}; {options.arch}, batches of {speed.BATCH_SIZE}.",
             f"Images a second with it over those without it, all else as it is: median of {speed.TURNS} neighbouring "
-            "turns, and range.",
+            f"turns of {SECONDS} seconds or more, and range. – where it does nothing.",
         ],
     )
 
 
-def _gain(job: speed.Job, do_without: Callable[[], None] | None) -> str:
-    other = job if do_without else job._replace(is_compiled=False)
-    row = speed.compare(job, speed.TURNS, speed.SECONDS, partial(work, do_without=do_without, job=other))
+def gain(trick: Trick, job: speed.Job, device: torch.device) -> str:
+    """A cell of the table: what the trick gains where the job runs, or a dash where it does nothing there."""
+    ours = job._replace(task=trick.task, is_compiled=job.is_compiled and trick.is_compiled)
+    others = ours if trick.do_without else ours._replace(is_compiled=False)
+    does_nothing = ours == others and not trick.do_without
+    if does_nothing or not trick.applies(job.precision, device.type):
+        return "–"
+    row = speed.compare(ours, speed.TURNS, SECONDS, partial(work, do_without=trick.do_without, job=others))
     return f"**{row['ratio']:.2f}** [{row['lowest']:.2f}–{row['highest']:.2f}]"
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -87,6 +88,10 @@ def test_operations_are_counted_as_published() -> None:
     assert speed.flops("resnet18", 64, is_training=True) == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
 
 
+def test_all_batches_of_training_are_whole() -> None:
+    assert speed.LABELS % speed.BATCH_SIZE == 0
+
+
 def test_a_table_is_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bench").mkdir()
@@ -136,7 +141,38 @@ def test_without_a_trick_our_side_does_without() -> None:
         do_without()
         assert {key for key, value in facts().items() if not value} == {name}
         patch.stopall()
-    assert {do_without for _, _, do_without in tricks.TRICKS} == {*switches.values(), tricks._from_loader, None}
+    assert {trick.do_without for trick in tricks.TRICKS} == {*switches.values(), tricks._from_loader, None}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_trick_is_measured_where_its_two_sides_differ(
+    is_compiled: bool, kind: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+
+    def compare(job: speed.Job, turns: int, seconds: float, without: partial) -> dict:
+        jobs.append((job, without.keywords))
+        return {"ratio": 1.25, "lowest": 1.1, "highest": 2}
+
+    monkeypatch.setattr(speed, "compare", compare)
+    job = speed.Job("", "resnet18", 16, precision, is_compiled)
+    cells = {trick.name: tricks.gain(trick, job, torch.device(kind)) for trick in tricks.TRICKS}
+    nothing = {
+        ("compiled training", not is_compiled),
+        ("3×3 convolutions of 4×4 pixels as one product", (precision, kind) != (torch.bfloat16, "cpu")),
+        ("batch norms folded, bfloat16 throughout", precision != torch.bfloat16),
+        ("batch norms folded", precision != torch.float32),
+    }
+    assert {name for name, cell in cells.items() if cell == "–"} == {name for name, absent in nothing if absent}
+    assert {cell for cell in cells.values() if cell != "–"} == {"**1.25** [1.10–2.00]"}
+    for ours, without in jobs:
+        differs = without["do_without"] or ours.is_compiled > without["job"].is_compiled
+        assert differs and without["job"] == ours._replace(is_compiled=without["job"].is_compiled)
+    uncompiled = [without["do_without"] for ours, without in jobs if not ours.is_compiled]
+    assert tricks._contiguous in uncompiled
+    assert len(uncompiled) == (1 if is_compiled else len(jobs))
 
 
 @needs_cifar
@@ -163,6 +199,21 @@ def test_the_parts_of_a_run_are_those_of_its_stages(tmp_path: Path, monkeypatch:
     dvc.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     stages = overhead._run(tmp_path)
-    assert list(stages) == ["", "check", "cycle", "cold_start"]
+    assert list(stages) == ["before the first stage", "check", "cycle", "cold_start"]
     # Each has its own sleeps at least: a machine that is busy adds to them.
-    assert [stages[""] >= 0.2, stages["check"] >= 0.1, stages["cycle"] >= 0.3] == [True] * 3
+    assert [stages["before the first stage"] >= 0.2, stages["check"] >= 0.1, stages["cycle"] >= 0.3] == [True] * 3
+
+
+def test_runs_that_were_committed_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = tmp_path / "metrics/costs.csv"
+    costs.parent.mkdir()
+    costs.write_text("training_seconds,evaluation_seconds,query_seconds\n100,100,100\n")
+
+    def run(clone: Path) -> dict[str, float]:
+        with costs.open("a") as file:
+            file.write("5,2,1\n6,2,1\n")
+        return {"cycle": 20}
+
+    monkeypatch.setattr(overhead, "_run", run)
+    stages, seconds = overhead.measure(tmp_path)
+    assert (stages, seconds) == ({"cycle": 20}, {"training": 11, "evaluation": 4, "query": 2})

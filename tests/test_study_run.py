@@ -131,6 +131,7 @@ def test_the_report_collects_what_is_finished_also_after_params_have_changed(stu
     assert table["arm"].tolist() == GOOD
     assert table["labels"].tolist() == [20, 20]
     assert table["first_set"].nunique() == 1
+    assert table["compile_seconds"].tolist() == [0, 0], "what the cycles logged: none was compiled"
     assert table["class_names"].map(json.loads).tolist() == [[*"0123456789"]] * 2
     page = clone.read("studies/toy/results/report.html")
     assert "2 of 3 arms finished" in page

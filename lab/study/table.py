@@ -21,20 +21,17 @@ from lab.study.experiments import git
 from stages.summarise import CONFUSION, CURVE
 
 SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
+JUDGED = [*by_class.NAMES, "accuracy_by_class", "agreement", "judged_images"]
+# nan in tables that were written before
+SINCE = [*JUDGED, "class_names", "compile_seconds"]
 # What a reader of the table may rely on.
-SINCE = [
-    *by_class.NAMES,
-    "accuracy_by_class",
-    "agreement",
-    "judged_images",
-    "class_names",
-]  # and nan in tables that were written before
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
     "departures",
     *("accuracy", "training_accuracy", "label_efficiency", "loss_spearman", "loss_pair_accuracy"),
-    *SINCE,
-    *("training_images", "parameters", "flops", "acquired_classes", *SECONDS, "images_per_second", "peak_memory_mb"),
+    *(*JUDGED, "class_names"),
+    *("training_images", "parameters", "flops", "acquired_classes"),
+    *(*SECONDS, "compile_seconds", "images_per_second", "peak_memory_mb"),
     *("target_accuracy", "first_set"),
     *("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled", "revision"),
 ]
@@ -101,6 +98,8 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
     # A cycle that was restored and not computed cost nothing, and has no row.
     costs = pd.read_csv(StringIO(git("show", f"{commit}:{LOG}")))
     costs = costs.drop_duplicates("history", keep="last").drop(columns=["cycle", "labels"])
+    if "compile_seconds" not in costs:
+        costs["compile_seconds"] = float("nan")
     chosen = {key: params[key] for key in ("arch", "optim", "strategy", "protocol", "dataset")}
     return (
         curve.assign(history=[hashes.get(str(history.path_of(cycle + 1))) for cycle in curve["cycle"]])
@@ -111,7 +110,7 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             **chosen,
             # Of the study: a crossed arm may train under another one.
             seed=arm.seed,
-            **{name: curve.get(name, float("nan")) for name in ("training_accuracy", *SINCE)},
+            **{name: curve.get(name, float("nan")) for name in ("training_accuracy", *JUDGED)},
             departures="; ".join(departures(params)),
             settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
