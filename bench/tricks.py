@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from bench import baseline, machine, ours, speed
 from lab.data import prepared
 from lab.model.convolution import Convolution
-from lab.process import ending
+from lab.process import ending, memory
 from lab.training import device as devices
 from lab.training import learner, optimizers
 from lab.training.batches import Normaliser
@@ -36,6 +36,10 @@ def _from_loader() -> None:
 
     patch.object(ours.TrainingBatches, "epoch", epoch).start()
     patch.object(Normaliser, "__call__", lambda normaliser, batch: batch).start()
+
+
+def _given_back() -> None:
+    patch.object(memory, "keep_freed", lambda: None).start()
 
 
 def _contiguous() -> None:
@@ -88,6 +92,7 @@ class Trick(NamedTuple):
 
 TRICKS = [
     Trick("crop, flip and batch in one gather", "training", _from_loader),
+    Trick("freed memory kept for the next batch", "training", _given_back),
     # A compiler chooses the layout of convolutions itself.
     Trick("channels-last tensors, uncompiled", "training", _contiguous, is_compiled=False),
     Trick("an optimizer's step in one pass", "training", _unfused),

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,40 @@ def test_optimizers_are_checked_where_pytorch_is_loaded_anyway(
     monkeypatch.setattr(check, "check_files", lambda *, optimizers: asked.append(optimizers))
     assert run(lambda host, *_: None, name, "0") == 0
     assert asked == [expected]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+@pytest.mark.parametrize(("name", "is_kept"), [("cycle", True), ("network", True), ("prepare", False)])
+def test_a_stage_that_trains_keeps_the_memory_that_it_frees(tmp_path: Path, name: str, is_kept: bool) -> None:
+    script = tmp_path / "allocate.py"
+    script.write_text(f"""
+import sys
+from types import ModuleType
+import torch
+from lab.process import check, stage
+
+def main(host, *arguments):
+    def resident():
+        (line,) = [line for line in open("/proc/self/status") if line.startswith("VmRSS:")]
+        return int(line.split()[1]) / 1000
+    before = resident()
+    torch.ones(12_000_000)
+    print(resident() - before)
+
+sys.modules["stages.{name}"] = module = ModuleType("stages.{name}")
+module.main = main
+check.check_files = lambda *, optimizers: None
+stage.run("{name}", "0")
+""")
+    printed = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    kept = float(printed.stdout)
+    assert (kept > 40) == is_kept, f"{kept} of 48 MB are kept"
 
 
 def test_refused_params_run_nothing(

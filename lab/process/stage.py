@@ -15,6 +15,7 @@ from lab.process.progress import Progress
 
 # The check of optimizers loads PyTorch, which the other stages do without.
 CHECK_OPTIMIZERS = ("check", "cycle", "network")
+TRAIN = ("cycle", "network")
 SUMMARY, SHEET = Path("metrics/summary.json"), Path("plots/contact_sheet.png")
 TABLES = [Path(f"plots/{name}.csv") for name in ("curve", "classes", "confusion", "training", "losses")]
 
@@ -86,6 +87,8 @@ def _work(stage: str, *arguments: str) -> None:
     variables.check_warm()
     host = StageHost(variables.scratch_folder(), *([_forget_an_earlier_run] if stage == "cycle" else []))
     started = time.time()
+    if stage in TRAIN:
+        memory.keep_freed()
     importlib.import_module(f"stages.{stage}").main(host, *arguments)
     ending.refuse_a_full_cache(started)
     if host.costs:
