@@ -165,45 +165,53 @@ def faults_of_the_chain(revision: str, files: dict[str, Cached]) -> Iterator[str
 
 
 def faults_of_the_answers(revision: str, files: dict[str, Cached]) -> Iterator[str]:
-    """Cycles that used other labels than the answers of people, as the revision has them, decide.
+    """Cycles and audit sets with other labels than the answers of people, as the revision has them, decide.
 
     Args:
         files: intact objects by their output.
     """
 
+    statistics = files.get(str(prepared.FOLDER / "statistics.json"))
+    test, train = (files.get(str(prepared.FOLDER / f"{split}_sources.csv")) for split in ("test", "train"))
+    if statistics is None or test is None or train is None:
+        return
+    commit = statistics.commit
+
+    @cache
     def text_of(path: Path) -> str:
         if revision == WORKSPACE:
             return path.read_text() if path.exists() else ""
         try:
-            return git("show", f"{files[str(labelled.path_of(0))].commit}:{path}") + "\n"
+            return git("show", f"{commit}:{path}") + "\n"
         except BadInput:
             return ""
 
-    sources = files.get(str(prepared.FOLDER / "train_sources.csv"))
-    values = params.parse(text_of(params.PARAMS_FILE)) if sources else {}
-    if sources is None or values.get("oracle") != oracle.PEOPLE:
+    values = params.parse(text_of(params.PARAMS_FILE))
+    if values.get("oracle") != oracle.PEOPLE:
         return
-    classes = json.loads(files[str(prepared.FOLDER / "statistics.json")].file.read_text())["classes"]
-    with open(sources.file, newline="", encoding="utf-8") as file:
-        known = Known([Source(*row) for row in csv.reader(file)], classes, "train")
-    given: dict[Path, list[answers.Answer]] = {}
+    classes, known = json.loads(statistics.file.read_text())["classes"], {}
+    for split, item in (("test", test), ("train", train)):
+        with open(item.file, newline="", encoding="utf-8") as file:
+            known[split] = Known([Source(*row) for row in csv.reader(file)], classes, split)
     cure = "run `dvc repro`"
     if revision != WORKSPACE:
         cure = f"commit {answers.FOLDER}, or bring it back; if it is committed, {cure} and commit what it changes"
-    for cycle, _ in values["cycles"]:
-        path = answers.path_of(values["dataset"], str(cycle))
-        used = files.get(str(answered.path_of(str(cycle))))
+    batches = [str(cycle) for cycle, _ in values["cycles"]]
+    asked = [("test", [answered.AUDIT]), *(("train", batches[: number + 1]) for number in range(len(batches)))]
+    for split, names in asked:
+        used = files.get(str(answered.path_of(names[-1])))
         if used is None:
             return
-        if text := text_of(path):
-            given[path] = answers.parse(text.splitlines(), path)
+        paths = [answers.path_of(values["dataset"], name) for name in names]
         try:
-            is_right = answered.text_of(known.rows(given)) == used.file.read_text()
+            given = {path: answers.parse(text_of(path).splitlines(), path) for path in paths if text_of(path)}
+            is_right = answered.text_of(known[split].rows(given)) == used.file.read_text()
         except BadInput as error:
             yield f"{revision}: {error}"
             return
         if not is_right:
-            yield f"{revision}: cycle {cycle} used other labels than those in {answers.FOLDER}; {cure}"
+            who = "the audit set has" if split == "test" else f"cycle {names[-1]} used"
+            yield f"{revision}: {who} other labels than those in {answers.FOLDER}; {cure}"
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -236,6 +236,7 @@ def studies_under_the_null(count: int, seeds: int) -> list[pd.DataFrame]:
     return [base.assign(accuracy=base["accuracy"] + draw.normal(0, 0.02, len(base))) for _ in range(count)]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_under_an_exact_null_few_studies_show_a_verdict(seeds: int) -> None:
     is_wrong = [

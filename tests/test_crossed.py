@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from lab.errors import BadInput
-from lab.study import plan
+from lab.study import __main__ as commands
+from lab.study import plan, table
 from tests.conftest import ROOT, Clone
 
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -55,6 +56,36 @@ def test_random_choices_are_not_replayed_and_other_params_are_not_crossed(tmp_pa
         "sgd-chosen_by_adam-s7": "demo-resnet18-adam-s7",
         "adam-chosen_by_sgd-s7": "demo-resnet18-sgd-s7",
     }
+
+
+@pytest.mark.parametrize(
+    ("lost", "computed", "kept"),
+    [
+        ([], [], ["sgd", "adam", "sgd-chosen_by_adam", "adam-chosen_by_sgd"]),
+        (["adam-chosen_by_sgd"], [], ["adam", "sgd-chosen_by_adam"]),
+        (["adam-chosen_by_sgd"], ["sgd"], ["adam", "sgd-chosen_by_adam"]),
+        (["sgd"], [], ["adam", "sgd-chosen_by_adam", "adam-chosen_by_sgd"]),
+        # Computed anew, perhaps elsewhere: it may have acquired other images.
+        (["sgd"], ["sgd"], ["adam", "sgd-chosen_by_adam"]),
+    ],
+)
+def test_rows_stand_for_arms_that_nobody_is_still_to_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: list[str], computed: list[str], kept: list[str]
+) -> None:
+    arms = arms_of(tmp_path, crossed=["optim"], arms={"optim": ["sgd", "adam"]})
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/tidy.csv").touch()
+
+    def rows(folder: Path, asked: list[plan.Arm], revision: str) -> pd.DataFrame:
+        names = [arm.name for arm in asked if arm.name not in name_of(*lost)]
+        return pd.DataFrame({"arm": names})
+
+    def name_of(*groups: str) -> list[str]:
+        return [f"demo-resnet18-{group}-s7" for group in groups]
+
+    monkeypatch.setattr(table, "kept", rows)
+    found = commands._kept_names(tmp_path / "study.yaml", list(arms.values()), "r", name_of(*computed))
+    assert found == set(name_of(*kept))
 
 
 def test_a_small_network_chooses_for_a_large_one(tmp_path: Path) -> None:
@@ -162,19 +193,19 @@ def test_the_report_says_what_crossed_arms_acquired_in_common(study: Clone) -> N
 @pytest.mark.pipeline
 def test_a_study_goes_on_from_its_table_alone(study: Clone) -> None:
     study(*COMMAND, "report", STUDY)
-    table = pd.read_csv(study.folder / "studies/small/results/tidy.csv")
+    tidy = pd.read_csv(study.folder / "studies/small/results/tidy.csv")
     study("git", "add", "--all")
     study("git", "commit", "--quiet", "-m", "results")
     elsewhere = study.beside("elsewhere")
     printed = elsewhere(*COMMAND, "run", STUDY)
     assert "4 of them finished" in printed
     # A whole arm is missing, and half of another: both are computed again, and the others are not.
-    lost = table["arm"].str.contains("-sgd-s3") | (table["arm"].str.contains("-adam-s3") & (table["cycle"] == 1))
+    lost = tidy["arm"].str.contains("-sgd-s3") | (tidy["arm"].str.contains("-adam-s3") & (tidy["cycle"] == 1))
     path = elsewhere.folder / "studies/small/results/tidy.csv"
-    table[~lost].to_csv(path, index=False)
+    tidy[~lost].to_csv(path, index=False)
     printed = elsewhere(*COMMAND, "run", STUDY)
     assert "2 of them finished" in printed
     assert "2 done, 0 running, 0 failed, 0 waiting" in printed
     elsewhere(*COMMAND, "report", STUDY)
     exact = ["arm", "cycle", "labels", "accuracy", "settings", "first_set"]
-    pd.testing.assert_frame_equal(pd.read_csv(path)[exact], table[exact])
+    pd.testing.assert_frame_equal(pd.read_csv(path)[exact], tidy[exact])

@@ -89,7 +89,7 @@ def table_of(clone: Clone) -> pd.DataFrame:
     revision = head(clone).replace("/", "")
     with chdir(clone.folder):
         arms = plan.read(Path(STUDY), Path("params.yaml").read_text())
-        table = tidy.collect(arms, experiments.finished(arms, revision), revision)
+        table = tidy.collect(arms, experiments.finished(arms, revision))
     varying = [name for name in table if "seconds" in name or "per_second" in name or "memory" in name]
     return table.drop(columns=[*varying, "revision"])
 

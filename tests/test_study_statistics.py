@@ -55,7 +55,7 @@ def test_a_seed_that_one_arm_lacks_is_no_pair() -> None:
 def test_arms_from_different_first_sets_are_no_pairs() -> None:
     tidy = tidy_of({"resnet18-sgd": line(0.5, 0.8), "resnet18-adam": line(0.6, 0.8)}, seeds=4)
     tidy.loc[tidy["arm"] == "resnet18-adam-s1", "first_set"] = "another"
-    assert statistics.unpaired_seeds(tidy) == [1]
+    assert statistics.seeds_with_several(tidy, "first_set") == [1]
     assert difference(tidy, "resnet18-adam", "resnet18-sgd").seeds == 3
     tidy.loc[tidy["arm"] == "resnet18-adam-s2", "first_set"] = "another"
     assert statistics.wins(tidy).isna().all(axis=None), "two pairs are too few"
@@ -67,7 +67,7 @@ def test_runs_of_different_versions_of_pytorch_are_no_pairs() -> None:
     # The same two versions, but not in the same cycles.
     for arm, cycle in (("resnet18-adam-s2", 3), ("resnet18-sgd-s2", 4)):
         tidy.loc[(tidy["arm"] == arm) & (tidy["cycle"] >= cycle), "torch"] = "1"
-    assert statistics.seeds_of_several_versions(tidy) == [1, 2]
+    assert statistics.seeds_with_several(tidy, "torch") == [1, 2]
     assert difference(tidy, "resnet18-adam", "resnet18-sgd").seeds == 2
     tidy["torch"] = "1"
     assert difference(tidy, "resnet18-adam", "resnet18-sgd").seeds == 4

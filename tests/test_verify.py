@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lab import verify
-from lab.data import labelled
+from lab.data import answered, answers, labelled
 from lab.verify import Cached
 
 
@@ -71,3 +71,44 @@ def test_a_chain_that_lost_or_changed_an_image_is_a_fault(chain: dict[str, Cache
     faults = list(verify.faults_of_the_chain("an-experiment", chain))
     assert faults[0].startswith("an-experiment: ")
     assert message in faults[0]
+
+
+@pytest.fixture
+def campaign(laboratory: Path) -> dict[str, Cached]:
+    """Two answered images of a test set and one of a training set, whose labels a run used. The folder is its own."""
+    Path("params.yaml").write_text("oracle: people\ndataset: leaves\ncycles: [[0, 1]]\n")
+    Path("data/prepared/statistics.json").write_text('{"classes": ["oak", "ash"]}')
+    for split, names in (("test", ["a.jpg", "b.jpg"]), ("train", ["c.jpg", "d.jpg"])):
+        Path(f"data/prepared/{split}_sources.csv").write_text("".join(f"{name},0\n" for name in names))
+    for batch, said in ((answered.AUDIT, {"a.jpg": "oak", "b.jpg": "ash"}), ("0", {"d.jpg": "ash"})):
+        given = [
+            answers.Answer(name, "0", label, "anna", "2026-01-01T00:00:00+00:00", "table")
+            for name, label in said.items()
+        ]
+        answers.write(given, answers.path_of("leaves", batch))
+    answered.write([(0, 0), (1, 1)], answered.AUDIT)
+    answered.write([(1, 1)], "0")
+    parts = ["statistics.json", "test_sources.csv", "train_sources.csv"]
+    paths = [
+        *(f"data/prepared/{part}" for part in parts),
+        *(str(answered.path_of(name)) for name in (answered.AUDIT, "0")),
+    ]
+    return {path: cached(Path(path), path) for path in paths}
+
+
+def test_labels_that_the_answers_decide_are_no_fault(campaign: dict[str, Cached]) -> None:
+    assert list(verify.faults_of_the_answers("workspace", campaign)) == []
+
+
+@pytest.mark.parametrize(("batch", "who"), [(answered.AUDIT, "the audit set has"), ("0", "cycle 0 used")])
+def test_an_answer_that_changed_is_a_fault(campaign: dict[str, Cached], batch: str, who: str) -> None:
+    path = answers.path_of("leaves", batch)
+    path.write_text(path.read_text().replace("ash", "oak"))
+    (fault,) = verify.faults_of_the_answers("workspace", campaign)
+    assert fault == f"workspace: {who} other labels than those in data/answers; run `dvc repro`"
+
+
+@pytest.mark.parametrize("lost", ["statistics.json", "test_sources.csv", "train_sources.csv"])
+def test_answers_are_not_judged_without_what_is_damaged(campaign: dict[str, Cached], lost: str) -> None:
+    del campaign[f"data/prepared/{lost}"]
+    assert list(verify.faults_of_the_answers("workspace", campaign)) == []

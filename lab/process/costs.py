@@ -13,13 +13,13 @@ from hashlib import md5
 from pathlib import Path
 
 LOG = Path("metrics/costs.csv")
+# What a cycle takes, in three parts; compile_seconds are among those of training.
+SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 COLUMNS = (
     "history",  # MD5 of metrics/history/<cycle + 1>.json, as in dvc.lock
     "cycle",
     "labels",
-    "training_seconds",
-    "evaluation_seconds",
-    "query_seconds",
+    *SECONDS,
     "compile_seconds",
     "images_per_second",
     "peak_memory_mb",

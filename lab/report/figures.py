@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, PercentFormatter
 
+from lab.process.costs import SECONDS
 from lab.report import decomposition, style
 from lab.report.analysis import Outcome
 from lab.report.ceiling import split
@@ -33,7 +34,6 @@ PARTS = {
     "choosing": {"color": style.OTHERS[0], "linestyle": "--", "marker": "s"},
 }
 RANK_MARKERS = {"primary": "o", "secondary": "s"}
-SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 
 # What the paper's text states of figure 3: architecture, optimizer, labels from and to, accuracy.
 STATED = [

@@ -12,12 +12,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lab.data.files import replaced, write_text
+from lab.process.costs import SECONDS
 from lab.query.hidden import CHEATING
 from lab.report import anchors, claims, decomposition, figures, saved, style
 from lab.report.analysis import answers
 from lab.report.ceiling import split
 from lab.report.compare import differing_environments
-from lab.report.figures import SECONDS
 from lab.report.protocol import is_kept
 from lab.report.statistics import (
     FEWEST_SEEDS,
@@ -27,9 +27,8 @@ from lab.report.statistics import (
     judged_by,
     mean_accuracy,
     pairwise,
-    seeds_of_several_versions,
+    seeds_with_several,
     summary,
-    unpaired_seeds,
 )
 from lab.report.style import words
 from lab.report.tables import account_table, ceiling_lines, overlap_table, passes_table, saved_cells
@@ -133,8 +132,8 @@ def page(
         expected=expected,
         too_few=TOO_FEW if tidy.groupby("group")["seed"].nunique().min() < FEWEST_SEEDS else "",
         machines=machines(tidy),
-        unpaired=unpaired_seeds(tidy),
-        versions=seeds_of_several_versions(tidy),
+        unpaired=seeds_with_several(tidy, "first_set"),
+        versions=seeds_with_several(tidy, "torch"),
         warnings=differing_environments(dict(list(tidy.groupby("arm", sort=False)))),
         figures={name: _element(svg) for name, svg in drawings.items()},
         tested=tested,

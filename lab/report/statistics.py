@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from lab.errors import BadInput
 from lab.measures.budget import area_under_budget_curve, labels_to_reach
+from lab.process.costs import SECONDS
 
 FEWEST_SEEDS = 3
 CONFIDENCE = 0.95
@@ -137,7 +139,7 @@ def seeds_to_find(size: float, deviation: float, alpha: float = 1 - CONFIDENCE) 
 
 def seed_hours(tidy: pd.DataFrame, groups: Iterable[str]) -> float:
     """Hours of one seed more of these groups, by the mean of their runs; NaN where all of a group lack seconds."""
-    seconds = tidy.filter(regex="_seconds$").sum(axis=1, skipna=False)
+    seconds = tidy[SECONDS].sum(axis=1, skipna=False)
     runs = tidy.assign(seconds=seconds)[tidy["group"].isin(groups)].groupby(["group", "seed"])["seconds"]
     return runs.sum(skipna=False).groupby("group").mean().sum(skipna=False) / 3600
 
@@ -152,16 +154,10 @@ def collapsed(tidy: pd.DataFrame) -> pd.DataFrame:
     return tidy.assign(best=best)[tidy["training_accuracy"] < COLLAPSED_BELOW * best]
 
 
-def unpaired_seeds(tidy: pd.DataFrame) -> list[int]:
-    """Seeds whose runs began from different labelled sets."""
-    sets = tidy.groupby("seed")["first_set"].nunique()
-    return [int(seed) for seed in sets.index[sets > 1]]
-
-
-def seeds_of_several_versions(tidy: pd.DataFrame) -> list[int]:
-    """Seeds whose runs were computed by different versions of PyTorch."""
-    versions = tidy.groupby("seed")["torch"].nunique()
-    return [int(seed) for seed in versions.index[versions > 1]]
+def seeds_with_several(tidy: pd.DataFrame, column: str) -> list[int]:
+    """Seeds whose runs differ in a column: in ``first_set``, or in the version of ``torch``."""
+    values = tidy.groupby("seed")[column].nunique()
+    return [int(seed) for seed in values.index[values > 1]]
 
 
 def judged_by(tidy: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -225,11 +221,7 @@ def pairwise(tidy: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 
 def holm(p: Iterable[float]) -> list[float]:
     """Values of p, adjusted by Holm: the smallest times their number, the next times one less, none below another."""
-    values = np.array(list(p))
-    order = np.argsort(values)
-    adjusted = np.empty(len(values))
-    adjusted[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    return np.minimum(adjusted, 1).tolist()
+    return multipletests(list(p), method="holm")[1].tolist()
 
 
 def wins(tidy: pd.DataFrame) -> pd.DataFrame:

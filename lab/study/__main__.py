@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -140,8 +140,9 @@ def _run_arms(arguments: Namespace) -> dict[str, str] | None:
     if settings and settings.scratch:
         folders.link_to_disk(study, Path(settings.scratch))
     revision = experiments.revision_to_run(arms, folders.revision_of(folders.of(study)))
-    kept = _kept_names(study, arms, revision)
-    finished = {*experiments.finished(arms, revision), *kept}
+    computed = experiments.finished(arms, revision)
+    kept = _kept_names(study, arms, revision, computed)
+    finished = {*computed, *kept}
     print(f"{len(arms)} arms at {revision[:9]}, {len(finished)} of them finished", end="; ")
     arms = [arm for arm in arms if arm.name not in kept]
     if settings:
@@ -205,7 +206,8 @@ def _status(arguments: Namespace) -> None:
     arms = _arms(arguments.study)
     folder = folders.of(arguments.study)
     revision = _revision_of(arguments.study, arms)
-    finished = {*experiments.finished(arms, revision), *_kept_names(arguments.study, arms, revision)}
+    computed = experiments.finished(arms, revision)
+    finished = {*computed, *_kept_names(arguments.study, arms, revision, computed)}
     states = survey(arms, finished, folder, slurm.jobs_of(folder, revision))
     width = max(len(arm.name) for arm in arms)
     for arm in arms:
@@ -242,7 +244,7 @@ def _report(arguments: Namespace) -> None:
     tidy = _tidy(arguments, arms)
     analysis, stated = study_analysis.read(arguments.study), None
     if analysis:
-        revisions = tidy["revision"].unique() if arguments.tidy else _revisions(arms)
+        revisions = {*tidy["revision"], *([] if arguments.tidy else _revisions(arms))}
         stated = report.Stated(analysis, when(arguments.study, revisions))
     if arguments.tidy:
         overlaps = overlap.read(arguments.tidy.parent)
@@ -311,16 +313,24 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
         raise BadInput(
             f"no arm of {arguments.study} is finished; run it first: python -m lab.study run {arguments.study}"
         )
-    return tidy.collect(arms, found, revision, kept)
+    return tidy.collect(arms, found, kept)
 
 
-def _kept_names(study: Path, arms: list[plan.Arm], revision: str) -> set[str]:
-    """Arms whose rows stand in the study's own table: they need no experiment, whose machine may be gone."""
+def _kept_names(study: Path, arms: list[plan.Arm], revision: str, computed: Iterable[str]) -> set[str]:
+    """Arms whose rows stand in the study's own table: they need no experiment, whose machine may be gone.
+
+    Args:
+        computed: arms that have one.
+    """
     if not (folders.results_of(study) / "tidy.csv").exists():
         return set()
     from lab.study import table as tidy
 
-    return set(tidy.kept(folders.results_of(study), arms, revision)["arm"])
+    without = [arm for arm in arms if arm.name not in computed]
+    kept = set(tidy.kept(folders.results_of(study), without, revision)["arm"])
+    # A row has no labelled sets. Whoever is still to replay an arm needs it again, and all replay the same run of it.
+    again = {arm.chosen_by for arm in without if arm.chosen_by and arm.name not in kept}
+    return kept - again - {arm.name for arm in without if arm.chosen_by in {*again, *computed}}
 
 
 def _revisions(arms: list[plan.Arm]) -> list[str]:

@@ -13,14 +13,13 @@ from lab.data import history
 from lab.errors import BadInput
 from lab.measures import by_class
 from lab.params import PARAMS_FILE, parse
-from lab.process.costs import LOG
+from lab.process.costs import LOG, SECONDS
 from lab.report.protocol import departures
 from lab.study import experiments
 from lab.study.arms import Arm
 from lab.study.experiments import git
 from stages.summarise import CONFUSION, CURVE
 
-SECONDS = ["training_seconds", "evaluation_seconds", "query_seconds"]
 JUDGED = [*by_class.NAMES, "accuracy_by_class", "agreement", "judged_images"]
 # nan in tables that were written before
 SINCE = [*JUDGED, "class_names", "compile_seconds"]
@@ -37,17 +36,16 @@ COLUMNS = [
 ]
 
 
-def collect(arms: list[Arm], finished: dict[str, str], revision: str, kept: pd.DataFrame | None = None) -> pd.DataFrame:
+def collect(arms: list[Arm], finished: dict[str, str], kept: pd.DataFrame | None = None) -> pd.DataFrame:
     """The tidy table of the finished arms: ``COLUMNS``, sorted by arm and cycle.
 
     Args:
         finished: name → commit of the experiment.
-        revision: the commit that they hold for.
         kept: rows of arms without an experiment, of ``kept``.
     """
     tables = {} if kept is None else {str(name): rows for name, rows in kept.groupby("arm")}
     computed = [arm for arm in arms if arm.name in finished]
-    tables |= {arm.name: _rows(arm, finished[arm.name]).assign(revision=revision) for arm in computed}
+    tables |= {arm.name: _rows(arm, finished[arm.name]) for arm in computed}
     return pd.concat([tables[arm.name] for arm in arms if arm.name in tables], ignore_index=True)[COLUMNS]
 
 
@@ -66,7 +64,13 @@ def kept(folder: Path, arms: list[Arm], revision: str) -> pd.DataFrame:
         if arm is None or len(rows) != len(arm.params["cycles"]):
             return False
         settings, (begun,) = rows["settings"].iloc[0], rows["revision"].unique()
-        return settings == _settings_of(arm) and experiments.is_same(arm, begun, revision)
+        try:
+            return settings == _settings_of(arm) and experiments.is_same(arm, begun, revision)
+        except BadInput as error:
+            raise BadInput(
+                f"{path}: {arm.name} began from {begun[:9]}, which this clone lacks: git fetch --unshallow, or "
+                f"report with --tidy {path} ({error})"
+            ) from error
 
     return table.groupby("arm", sort=False).filter(holds)
 
@@ -115,6 +119,8 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
             first_set=hashes["data/labelled/0.csv"],
+            # An experiment's parent is the commit that it began from.
+            revision=git("rev-parse", f"{commit}^"),
         )
     )
 
