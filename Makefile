@@ -50,7 +50,7 @@ $(READY_DEV): $(READY) requirements-dev.txt
 	python -m pip install --quiet --requirement requirements.txt --requirement requirements-dev.txt
 	touch $@
 
-## check: style, types and the fast tests; 6 minutes on two cores
+## check: style, types and the fast tests; 3 to 6 minutes on two cores
 check: lint
 	$(PYTEST) -m "not pipeline and not soak"
 

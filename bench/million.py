@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=8, help="channels of ResNet-18's first stage")
     options = parser.parse_args()
 
+    memory.keep_freed()
     device = devices.choose()
     half = np.full(3, 0.5, dtype=np.float32)
     model = build(Shape("resnet18", options.width, 128), Statistics(half, half, [""] * 10), device).for_scoring()

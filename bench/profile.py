@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench import machine
 from lab.host import Host
 from lab.params import read
-from lab.process import ending
+from lab.process import ending, memory
 from lab.training import device as devices
 from stages import cycle
 
@@ -53,6 +53,7 @@ def main() -> None:
 
 
 def _profile() -> None:
+    memory.keep_freed()
     device, host = devices.choose(), Costs()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     begun = perf_counter()

@@ -80,6 +80,8 @@ class Job(NamedTuple):
 
 def work(pipe: Connection, is_ours: bool, job: Job) -> None:
     """A worker: train or score without end, at the pace that the pipe sets."""
+    if is_ours:
+        memory.keep_freed()
     device = devices.choose()
     pace = Pace(pipe, device)
     raw, arrays = machine.cifar()
@@ -89,7 +91,6 @@ def work(pipe: Connection, is_ours: bool, job: Job) -> None:
         indices = indices[:LABELS]
     run: Callable[[], object]
     if is_ours:
-        memory.keep_freed()
         devices.make_deterministic()
         split = prepared.read_split("train", arrays)
         model = learner.build(learner.Shape(job.arch, job.width, 128, job.precision), statistics, device)

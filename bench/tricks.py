@@ -113,7 +113,7 @@ TRICKS = [
 ]
 # The paper's width as fast as it goes, and a small network as in studies on a CPU.
 RUNS = [(64, "bfloat16"), (16, "float32")]
-SECONDS = 3  # of the side without it, a turn: several batches
+SECONDS = 3  # of the side without it, a turn
 
 
 def work(pipe: Connection, do_without: Callable[[], None] | None, job: speed.Job) -> None:
@@ -145,7 +145,7 @@ def main() -> None:
         [
             f"{machine.heading(device)}; {options.arch}, batches of {speed.BATCH_SIZE}.",
             f"Images a second with it over those without it, all else as it is: median of {speed.TURNS} neighbouring "
-            f"turns of {SECONDS} seconds or more, and range. – where it does nothing.",
+            f"turns of about {SECONDS} seconds, and range. – where it does nothing.",
         ],
     )
 

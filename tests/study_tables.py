@@ -62,6 +62,7 @@ def tidy_of(
                         "peak_memory_mb": 900.0,
                         "target_accuracy": 0.85,
                         "first_set": f"set-of-seed-{seed}",
+                        "last_set": f"last-set-of-{group}-{seed}",
                         "device": "made up",
                         "instructions": "none",
                         "threads": 1,

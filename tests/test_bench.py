@@ -17,6 +17,8 @@ from bench import baseline, machine, overhead, parity, speed, tricks
 from bench import ours as bench_ours
 from lab.data.sets.cifar10 import VARIABLE
 from lab.model import convolution
+from lab.process import memory
+from lab.training import device as devices
 from lab.training import learner, optimizers
 from lab.training.train import Recipe
 from tests.test_training import CPU, STATISTICS
@@ -143,6 +145,22 @@ def test_without_a_trick_our_side_does_without() -> None:
         patch.stopall()
     others = {tricks._from_loader, tricks._given_back, None}
     assert {trick.do_without for trick in tricks.TRICKS} == {*switches.values(), *others}
+
+
+@pytest.mark.usefixtures("patched")
+def test_our_side_alone_keeps_the_memory_that_it_frees(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: done.append("kept"))
+    monkeypatch.setattr(devices, "choose", lambda: 1 / 0)  # what comes next
+    job = speed.Job("training", "resnet18", 16, torch.float32, is_compiled=False)
+    for is_ours, expected in [(True, ["kept"]), (False, [])]:
+        done.clear()
+        with pytest.raises(ZeroDivisionError):
+            speed.work(None, is_ours, job)
+        assert done == expected
+    with pytest.raises(ZeroDivisionError):
+        tricks.work(None, tricks._given_back, job)
+    assert done == []
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

@@ -10,7 +10,7 @@ import yaml
 
 from lab.errors import BadInput
 from lab.study import __main__ as commands
-from lab.study import plan, table
+from lab.study import experiments, plan, table
 from tests.conftest import ROOT, Clone
 
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -65,8 +65,6 @@ def test_random_choices_are_not_replayed_and_other_params_are_not_crossed(tmp_pa
         (["adam-chosen_by_sgd"], [], ["adam", "sgd-chosen_by_adam"]),
         (["adam-chosen_by_sgd"], ["sgd"], ["adam", "sgd-chosen_by_adam"]),
         (["sgd"], [], ["adam", "sgd-chosen_by_adam", "adam-chosen_by_sgd"]),
-        # Computed anew, perhaps elsewhere: it may have acquired other images.
-        (["sgd"], ["sgd"], ["adam", "sgd-chosen_by_adam"]),
     ],
 )
 def test_rows_stand_for_arms_that_nobody_is_still_to_replay(
@@ -76,16 +74,76 @@ def test_rows_stand_for_arms_that_nobody_is_still_to_replay(
     (tmp_path / "results").mkdir()
     (tmp_path / "results/tidy.csv").touch()
 
-    def rows(folder: Path, asked: list[plan.Arm], revision: str) -> pd.DataFrame:
-        names = [arm.name for arm in asked if arm.name not in name_of(*lost)]
-        return pd.DataFrame({"arm": names})
+    def rows(folder: Path, asked: list[plan.Arm], revision: str, computed: dict[str, str]) -> pd.DataFrame:
+        return pd.DataFrame({"arm": [arm.name for arm in asked if arm.name not in {*name_of(*lost), *computed}]})
 
     def name_of(*groups: str) -> list[str]:
         return [f"demo-resnet18-{group}-s7" for group in groups]
 
     monkeypatch.setattr(table, "kept", rows)
-    found = commands._kept_names(tmp_path / "study.yaml", list(arms.values()), "r", name_of(*computed))
+    commits = dict.fromkeys(name_of(*computed), "commit")
+    found = commands._kept_names(tmp_path / "study.yaml", list(arms.values()), "r", commits)
     assert found == set(name_of(*kept))
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[plan.Arm], pd.DataFrame]:
+    """Two optimizers, crossed, and their rows in the table of a folder. Each acquires a set of its own."""
+    arms = list(arms_of(tmp_path, crossed=["optim"], arms={"optim": ["sgd", "adam"]}).values())
+    values = [
+        dict.fromkeys(table.COLUMNS) | {
+            "arm": arm.name,
+            "settings": table._settings_of(arm),
+            "revision": "r",
+            "last_set": f"set of {arm.chosen_by or arm.name}",
+        }
+        for arm in arms
+        for _ in arm.params["cycles"]
+    ]  # fmt: skip
+    tidy = pd.DataFrame(values)
+    tidy.to_csv(tmp_path / "tidy.csv", index=False)
+    monkeypatch.setattr(table, "git", lambda *arguments: "")
+    monkeypatch.setattr(experiments, "is_same", lambda arm, begun, revision: True)
+    return arms, tidy
+
+
+@pytest.mark.parametrize(
+    ("acquired", "kept"),
+    [
+        ("set of demo-resnet18-sgd-s7", ["adam", "sgd-chosen_by_adam", "adam-chosen_by_sgd"]),
+        ("other images", ["adam", "sgd-chosen_by_adam"]),
+    ],
+)
+def test_a_row_of_a_replay_holds_while_the_other_acquired_the_same(
+    rows: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acquired: str, kept: list[str]
+) -> None:
+    arms, _ = rows
+    monkeypatch.setattr(experiments, "replay_of", lambda commit: {"sets": ["first", "second", acquired]})
+    found = table.kept(tmp_path, arms, "r", {"demo-resnet18-sgd-s7": "commit"})
+    assert found["arm"].unique().tolist() == [f"demo-resnet18-{group}-s7" for group in kept]
+
+
+def test_rows_from_a_commit_that_is_not_here_are_named(
+    rows: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: str) -> str:
+        assert arguments == ("cat-file", "-e", "r^{commit}")
+        raise BadInput("fatal: Not a valid object name")
+
+    monkeypatch.setattr(table, "git", refuse)
+    with pytest.raises(BadInput, match=r"demo-resnet18-sgd-s7 began from r, which this clone lacks"):
+        table.kept(tmp_path, rows[0], "r", {})
+
+
+def test_each_row_names_the_commit_that_its_arm_began_from(rows: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms, tidy = rows
+    monkeypatch.setattr(table, "_rows", lambda arm, commit: tidy[tidy["arm"] == arm.name])
+    begun = [experiments.Experiment(arm, f"revision {n}", f"commit {n}") for n, arm in enumerate(arms)]
+    monkeypatch.setattr(experiments, "experiments_of", lambda arms: begun)
+    found = table.collect(arms, {item.arm.name: item.commit for item in begun})
+    assert found.groupby("arm", sort=False)["revision"].unique().str.join("").tolist() == [
+        item.revision for item in begun
+    ]
 
 
 def test_a_small_network_chooses_for_a_large_one(tmp_path: Path) -> None:

@@ -108,6 +108,14 @@ def test_an_answer_that_changed_is_a_fault(campaign: dict[str, Cached], batch: s
     assert fault == f"workspace: {who} other labels than those in data/answers; run `dvc repro`"
 
 
+def test_cycles_are_judged_without_the_audit_set(campaign: dict[str, Cached]) -> None:
+    del campaign[str(answered.path_of(answered.AUDIT))]
+    path = answers.path_of("leaves", "0")
+    path.write_text(path.read_text().replace("ash", "oak"))
+    (fault,) = verify.faults_of_the_answers("workspace", campaign)
+    assert "cycle 0 used other labels" in fault
+
+
 @pytest.mark.parametrize("lost", ["statistics.json", "test_sources.csv", "train_sources.csv"])
 def test_answers_are_not_judged_without_what_is_damaged(campaign: dict[str, Cached], lost: str) -> None:
     del campaign[f"data/prepared/{lost}"]

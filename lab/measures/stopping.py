@@ -123,7 +123,7 @@ def agrees(curve: pd.DataFrame) -> bool:
 
     The rule of Bloodgood and Vijay-Shanker (2009). A cycle without agreement ends the window, so it takes four cycles.
     """
-    last = curve["agreement"].tail(WINDOW).astype(float)  # kappa is None where all predict one class
+    last = curve["agreement"].tail(WINDOW)
     return len(last) == WINDOW and bool(last.mean(skipna=False) >= AGREES)
 
 

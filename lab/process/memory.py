@@ -13,7 +13,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed() -> None:
     """Have this process keep the memory that it frees, where the C library is glibc; elsewhere nothing changes.
 
-    Tensors of 32 MB and more would be given back to the system and fetched again at each batch, page by page.
+    Otherwise it gives tensors of 32 MB and more back to the system, and what is free at the end of its heap, and
+    fetches both again at each batch, page by page.
     """
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

@@ -127,7 +127,7 @@ def page(
     return environment.get_template(TEMPLATE.name).render(
         protocol=tidy["protocol"].iloc[0],
         dataset=tidy["dataset"].iloc[0],
-        revision=tidy["revision"].iloc[0],
+        revisions=sorted({revision[:9] for revision in tidy["revision"]}),
         arms=finished,
         expected=expected,
         too_few=TOO_FEW if tidy.groupby("group")["seed"].nunique().min() < FEWEST_SEEDS else "",

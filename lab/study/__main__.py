@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -308,7 +308,7 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     revisions = _revisions(arms)
     revision = experiments.newest(revisions or ["HEAD"])
     found = experiments.finished(arms, revision)
-    kept = tidy.kept(folders.results_of(arguments.study), [arm for arm in arms if arm.name not in found], revision)
+    kept = tidy.kept(folders.results_of(arguments.study), arms, revision, found)
     if not found and kept.empty:
         raise BadInput(
             f"no arm of {arguments.study} is finished; run it first: python -m lab.study run {arguments.study}"
@@ -316,21 +316,19 @@ def _tidy(arguments: Namespace, arms: list[plan.Arm]) -> "pd.DataFrame":
     return tidy.collect(arms, found, kept)
 
 
-def _kept_names(study: Path, arms: list[plan.Arm], revision: str, computed: Iterable[str]) -> set[str]:
+def _kept_names(study: Path, arms: list[plan.Arm], revision: str, computed: dict[str, str]) -> set[str]:
     """Arms whose rows stand in the study's own table: they need no experiment, whose machine may be gone.
 
     Args:
-        computed: arms that have one.
+        computed: arms that have one, name → commit.
     """
     if not (folders.results_of(study) / "tidy.csv").exists():
         return set()
     from lab.study import table as tidy
 
-    without = [arm for arm in arms if arm.name not in computed]
-    kept = set(tidy.kept(folders.results_of(study), without, revision)["arm"])
-    # A row has no labelled sets. Whoever is still to replay an arm needs it again, and all replay the same run of it.
-    again = {arm.chosen_by for arm in without if arm.chosen_by and arm.name not in kept}
-    return kept - again - {arm.name for arm in without if arm.chosen_by in {*again, *computed}}
+    kept = set(tidy.kept(folders.results_of(study), arms, revision, computed)["arm"])
+    # A row has no labelled sets: an arm that another is still to replay is needed as an experiment.
+    return kept - {arm.chosen_by for arm in arms if arm.name not in {*kept, *computed}}
 
 
 def _revisions(arms: list[plan.Arm]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from lab.process import memory
 from lab.process.progress import Progress
 from lab.study import estimate
 from lab.study.arms import Arm
@@ -24,6 +25,7 @@ def show(arms: list[Arm], jobs: int) -> None:
     _print(rows)
     print(*on_gpus(arms), "", sep="\n", flush=True)
     torch.set_num_threads(int(local.environment_of(0, jobs)["OMP_NUM_THREADS"].split(",")[0]))
+    memory.keep_freed()  # as a stage that trains does
     networks = dict.fromkeys(map(estimate.network_of, arms))
     count = f"{len(networks)} networks" if len(networks) > 1 else "1 network"
     print(f"Measuring {count} on this machine. To skip it, press Ctrl-C: nothing is lost", flush=True)

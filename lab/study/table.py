@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lab.data import history
+from lab.data import history, labelled
 from lab.errors import BadInput
 from lab.measures import by_class
 from lab.params import PARAMS_FILE, parse
@@ -22,7 +22,7 @@ from stages.summarise import CONFUSION, CURVE
 
 JUDGED = [*by_class.NAMES, "accuracy_by_class", "agreement", "judged_images"]
 # nan in tables that were written before
-SINCE = [*JUDGED, "class_names", "compile_seconds"]
+SINCE = [*JUDGED, "class_names", "compile_seconds", "last_set"]
 # What a reader of the table may rely on.
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
@@ -31,7 +31,7 @@ COLUMNS = [
     *(*JUDGED, "class_names"),
     *("training_images", "parameters", "flops", "acquired_classes"),
     *(*SECONDS, "compile_seconds", "images_per_second", "peak_memory_mb"),
-    *("target_accuracy", "first_set"),
+    *("target_accuracy", "first_set", "last_set"),
     *("device", "instructions", "threads", "torch", "cudnn", "precision", "compiled", "revision"),
 ]
 
@@ -45,32 +45,45 @@ def collect(arms: list[Arm], finished: dict[str, str], kept: pd.DataFrame | None
     """
     tables = {} if kept is None else {str(name): rows for name, rows in kept.groupby("arm")}
     computed = [arm for arm in arms if arm.name in finished]
-    tables |= {arm.name: _rows(arm, finished[arm.name]) for arm in computed}
+    begun = {item.commit: item.revision for item in experiments.experiments_of(computed)}
+    for arm in computed:
+        commit = finished[arm.name]
+        tables[arm.name] = _rows(arm, commit).assign(revision=begun[commit])
     return pd.concat([tables[arm.name] for arm in arms if arm.name in tables], ignore_index=True)[COLUMNS]
 
 
-def kept(folder: Path, arms: list[Arm], revision: str) -> pd.DataFrame:
+def kept(folder: Path, arms: list[Arm], revision: str, computed: dict[str, str]) -> pd.DataFrame:
     """Rows of an earlier table that still hold: whole arms, with the settings and what they depend on as at a revision.
 
     Args:
         folder: with the table, ``tidy.csv``; no rows where there is none.
+        computed: arms with an experiment, name → commit. These have no rows here, and a row of what replays one of
+            them holds if it acquired the same.
+
+    Raises:
+        BadInput: this clone lacks a commit that an arm began from.
     """
     path = folder / "tidy.csv"
     table = read(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     by_name = {arm.name: arm for arm in arms}
 
     def holds(rows: pd.DataFrame) -> bool:
-        arm = by_name.get(rows["arm"].iloc[0])
-        if arm is None or len(rows) != len(arm.params["cycles"]):
+        arm, first = by_name.get(rows["arm"].iloc[0]), rows.iloc[0]
+        if arm is None or arm.name in computed or len(rows) != len(arm.params["cycles"]):
             return False
-        settings, (begun,) = rows["settings"].iloc[0], rows["revision"].unique()
+        if arm.chosen_by in computed:
+            *_, last_set = experiments.replay_of(computed[arm.chosen_by])["sets"]
+            if first["last_set"] != last_set:
+                return False
+        (begun,) = rows["revision"].unique()
         try:
-            return settings == _settings_of(arm) and experiments.is_same(arm, begun, revision)
-        except BadInput as error:
+            git("cat-file", "-e", f"{begun}^{{commit}}")
+        except BadInput:
             raise BadInput(
-                f"{path}: {arm.name} began from {begun[:9]}, which this clone lacks: git fetch --unshallow, or "
-                f"report with --tidy {path} ({error})"
-            ) from error
+                f"{path}: {arm.name} began from {begun[:9]}, which this clone lacks: git fetch --unshallow, or delete "
+                "its rows"
+            ) from None
+        return first["settings"] == _settings_of(arm) and experiments.is_same(arm, begun, revision)
 
     return table.groupby("arm", sort=False).filter(holds)
 
@@ -118,9 +131,8 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             departures="; ".join(departures(params)),
             settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
-            first_set=hashes["data/labelled/0.csv"],
-            # An experiment's parent is the commit that it began from.
-            revision=git("rev-parse", f"{commit}^"),
+            first_set=hashes[str(labelled.path_of(0))],
+            last_set=hashes[str(labelled.path_of(len(params["cycles"])))],
         )
     )
 
