@@ -38,7 +38,7 @@ def main() -> None:
     parser = ArgumentParser(description="Where the seconds of a cycle go.")
     parser.add_argument("--protocol", default="cpu")
     parser.add_argument("--dataset", default=read(Path("params.yaml"))["dataset"])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="of its one cycle; with demo 3 or more")
     arguments = parser.parse_args()
     settings = [f"protocol={arguments.protocol}", f"dataset={arguments.dataset}", "cycles=[[0,1]]"]
     settings.append(f"protocols.{arguments.protocol}.training.epochs={arguments.epochs}")
@@ -62,7 +62,7 @@ def _profile() -> None:
         machine.synchronise(device)
     wall = perf_counter() - begun
     seconds = {name.removesuffix("_seconds"): host.costs[name] for name in PARTS}
-    print(f"\n{machine.heading(device)}\n")
+    print(f"\n{machine.heading(device)}; the first cycle alone, of few epochs\n")
     for name, part in {**seconds, "everything else": wall - sum(seconds.values())}.items():
         print(f"{name:16} {part:8.1f} s  {part / wall:5.1%}")
     key = f"self_{device.type if device.type == 'cuda' else 'cpu'}_time_total"

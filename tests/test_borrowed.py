@@ -21,6 +21,8 @@ import yaml
 from lab.errors import BadInput
 from lab.process.interruption import Interruption
 from lab.study import __main__, pack
+from lab.study.arms import Arm
+from lab.study.run import arm as run_arm
 from lab.study.run import folders, local, processes
 from tests.conftest import Clone
 from tests.test_study_run import GOOD, STUDY, names, write_study
@@ -101,7 +103,7 @@ def legs(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Legs:
     (pretence / "version.py").write_text(version)
     (pretence / "sitecustomize.py").write_text(PRETENCE.format(file=str(pretence / "version.py")))
     clones[2].environment = clones[2].environment | {"PYTHONPATH": str(pretence)}
-    assert "1 finished arms came" in clones[2](*study("unpack", str(packs[1])))
+    assert "1 finished arms came, 0 were here; 1 cycles of 1 others came" in clones[2](*study("unpack", str(packs[1])))
     assert "2 of 2 arms are finished" in clones[2](*study("run", "--jobs", "1"))
     clones[2](*study("report"))
     table = pd.read_csv(clones[2].folder / "studies/toy/results/tidy.csv")
@@ -232,6 +234,52 @@ def test_a_run_ends_when_its_minutes_are_over(legs: Legs) -> None:
     assert done.returncode == __main__.TIME_OVER
     assert "0.001 minutes are over" in done.stdout
     assert "2 waiting, 0 running, 0 done" in done.stdout
+
+
+def test_what_an_attempt_had_finished_is_known_until_the_next_comes_further(tmp_path: Path) -> None:
+    def write(cycles: int, rest: str = "") -> bytes:
+        text = yaml.safe_dump({"stages": {f"cycle@{number}": {} for number in range(cycles)}}) + rest
+        (tmp_path / "dvc.lock").write_text(text)
+        return text.encode()
+
+    assert folders.lock_of(tmp_path) == ({}, b"")
+    folders.keep_lock(tmp_path)
+    assert folders.lock_of(tmp_path) == ({}, b"")
+    four = write(4)
+    folders.keep_lock(tmp_path)
+    # The next attempt begins with that of the commit, and is stopped while it restores the first cycle.
+    for cycles in (0, 1):
+        write(cycles)
+        folders.keep_lock(tmp_path)
+        found, text = folders.lock_of(tmp_path)
+        assert (pack.cycles_in(found), text) == (4, four)
+    write(5, "half a li\n  : :")
+    assert folders.lock_of(tmp_path)[1] == four, "a kill can leave it half written"
+    five = write(5)
+    assert folders.lock_of(tmp_path)[1] == five
+
+
+def test_a_restart_that_is_stopped_early_forgets_no_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.lock").write_text("stages: {cycle@0: {}, cycle@1: {}}")
+
+    def git(command: str, *arguments: str, folder: Path) -> str:
+        if command == "checkout":
+            (folder / "dvc.lock").write_text("stages: {}")
+        return ""
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(run_arm, "finished", lambda arms, revision: {})
+    monkeypatch.setattr(run_arm, "clone", lambda *arguments: False)
+    monkeypatch.setattr(run_arm, "git", git)
+    monkeypatch.setattr(run_arm, "Steps", lambda tree, lock: stop)
+    monkeypatch.setattr(run_arm, "identity", dict)
+    arm = Arm("a-s0", "a", 0, {}, {})
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_arm.run_steps(arm, tmp_path, "r", tmp_path, False, 0)
+        assert pack.cycles_in(folders.lock_of(tmp_path)[0]) == 2
 
 
 def test_minutes_that_are_over_stop_the_arms_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

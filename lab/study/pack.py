@@ -28,9 +28,10 @@ from lab.study.arms import Arm
 from lab.study.experiments import git, reference
 from lab.study.run import folders
 from lab.study.run.arm import cache_of
+from lab.study.run.folders import LOCK
 
 LIMIT = 16_000_000  # bytes
-ABOUT, BUNDLE, LOCK = "pack.json", "experiments.bundle", "dvc.lock"
+ABOUT, BUNDLE = "pack.json", "experiments.bundle"
 # Outputs that are large, and the same wherever they are made; or that no later stage needs.
 LEFT_OUT = ("data/raw", "data/prepared", "data/networks")
 # Of a finished arm, the weights between its cycles are not needed if they are larger.
@@ -64,14 +65,12 @@ def write(study: Path, arms: list[Arm], revision: str, out: Path) -> str:
             lock = parse(git("show", f"{commit}:{LOCK}"), LOCK)
             members += _of_stages(arm.name, lock, cache, is_finished=True)
             about[arm.name] = {"options": arm.options, "ref": reference(arm.name, begun[commit]), "commit": commit}
-        elif (lock := _lock_in(clone)).get("stages"):
-            cycles += sum(stage.startswith("cycle@") for stage in lock["stages"])
+        elif (found := folders.lock_of(clone))[0].get("stages"):
+            lock, text = found
+            cycles += cycles_in(lock)
             members += _of_stages(arm.name, lock, cache, is_finished=False)
-            members += [
-                Member(f"arms/{arm.name}/{name}", (clone / name).read_bytes(), f"{arm.name}: {name}")
-                for name in (LOCK, str(LOG))
-                if (clone / name).exists()
-            ]
+            texts = {LOCK: text} | ({str(LOG): (clone / LOG).read_bytes()} if (clone / LOG).exists() else {})
+            members += [Member(f"arms/{arm.name}/{name}", text, f"{arm.name}: {name}") for name, text in texts.items()]
             about[arm.name] = {"options": arm.options, "ref": None, "commit": None}
     if not about:
         raise BadInput(f"{study}: no arm has finished a stage; run it first: python -m lab.study run {study}")
@@ -81,7 +80,7 @@ def write(study: Path, arms: list[Arm], revision: str, out: Path) -> str:
     size = _write(out, members, {"study": _name_of(study), "revision": revision, "arms": about})
     rest = len(about) - len(commits)
     return (
-        f"{out}: {len(commits)} finished arms and {cycles} cycles of {rest} others, {size / 1e6:.1f} MB; elsewhere: "
+        f"{out}: {len(commits)} finished arms and {cycles} cycles of {rest} others, {size / 1e6:.2g} MB; elsewhere: "
         f"python -m lab.study unpack {study} {out.name}"
     )
 
@@ -91,10 +90,9 @@ def _name_of(study: Path) -> str:
     return study.resolve().relative_to(Path.cwd().resolve()).as_posix()
 
 
-def _lock_in(clone: Path) -> dict:
-    """The dvc.lock of an arm's clone, which DVC writes after each stage; empty where there is none."""
-    file = clone / LOCK
-    return parse(file.read_text(), str(file)) if file.exists() else {}
+def cycles_in(lock: dict) -> int:
+    """The cycles that a dvc.lock has as finished."""
+    return sum(stage.startswith("cycle@") for stage in lock["stages"])
 
 
 def _of_stages(arm: str, lock: dict, cache: Path, *, is_finished: bool) -> Iterator[Member]:

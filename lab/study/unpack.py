@@ -12,14 +12,16 @@ from pydantic import Field, ValidationError
 
 from lab.data.files import write_bytes
 from lab.errors import BadInput
+from lab.params import parse
 from lab.process.costs import LOG
 from lab.process.schema import Block
 from lab.study import experiments
 from lab.study.arms import Arm
 from lab.study.experiments import git
-from lab.study.pack import ABOUT, BUNDLE, LOCK
+from lab.study.pack import ABOUT, BUNDLE, cycles_in
 from lab.study.run import arm as run_arm
 from lab.study.run import folders
+from lab.study.run.folders import LOCK
 
 MOST = 2_000_000_000  # bytes, unpacked: a small file can hold endless zeros
 # No other name can leave the folders that it is for.
@@ -94,16 +96,20 @@ def take_over(pack: Pack, study: Path, arms: list[Arm]) -> str:
             write_bytes(path, content)
             if OBJECT.fullmatch(name):
                 path.chmod(0o444)  # as DVC protects what it caches
-    for name, found in about.arms.items():
-        if not found.ref and name not in finished:
-            _begin(folder / name, repository, about.revision, pack.members, f"arms/{name}/")
+    begun = [name for name, found in about.arms.items() if not found.ref and name not in finished]
+    for name in begun:
+        _begin(folder / name, repository, about.revision, pack.members, f"arms/{name}/")
     new = {found.ref for name, found in about.arms.items() if found.ref and name not in finished}
     if new:
         with TemporaryDirectory() as quarantine:
             # Last: what has an experiment counts as finished.
             git("fetch", "--quiet", _bundle_in(pack, Path(quarantine)), *(f"{ref}:{ref}" for ref in sorted(new)))
     folders.keep_revision(folder, about.revision)
-    return f"{len(new)} finished arms came, {len(finished)} were here; go on: python -m lab.study run {study}"
+    cycles = sum(cycles_in(parse(pack.members[f"arms/{name}/{LOCK}"].decode(), LOCK)) for name in begun)
+    return (
+        f"{len(new)} finished arms came, {len(finished)} were here; {cycles} cycles of {len(begun)} others came; "
+        f"go on: python -m lab.study run {study}"
+    )
 
 
 def _read(file: Path) -> Pack:

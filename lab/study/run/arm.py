@@ -86,9 +86,10 @@ def run_steps(arm: plan.Arm, repository: Path, revision: str, tree: Path, is_pre
     steps = Steps(tree, lock)
     # Whoever wrote it is gone, since this process holds the arm's lock; a kill can leave it half written.
     (tree / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    folders.keep_lock(tree)
     # An earlier attempt may have had other settings, or was killed while DVC wrote dvc.lock: finished stages come from
     # the run-cache. metrics/costs.csv stays: it is the log of all attempts.
-    git("checkout", "--quiet", "--", str(PARAMS_FILE), "dvc.lock", folder=tree)
+    git("checkout", "--quiet", "--", str(PARAMS_FILE), folders.LOCK, folder=tree)
     if is_prefix:
         steps("dvc", "exp", "run", "--quiet", *arm.options, "cold_start")
         return

@@ -10,14 +10,17 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 
+from lab.data.files import write_bytes
 from lab.errors import BadInput
+from lab.params import parse
 from lab.study.experiments import git
 
 STUDIES = Path(".dvc/tmp/study")
+LOCK, EARLIER_LOCK = "dvc.lock", ".dvc/tmp/dvc.lock"
 # Begins the part of a log that belongs to one attempt.
 ATTEMPT = "--- "
 
@@ -97,6 +100,27 @@ def in_use(study: Path) -> Iterator[None]:
 def cycles_of(folder: Path, name: str) -> list[Path]:
     """The history that an arm wrote after each finished cycle, in its clone."""
     return [file for file in (folder / name / "metrics/history").glob("*.json") if file.name != "0.json"]
+
+
+def lock_of(tree: Path) -> tuple[dict, bytes]:
+    """The stages that an arm has finished in its clone: the dvc.lock of this attempt, or of one that came further.
+
+    Returns:
+        what it holds, and its text; both empty where there is none.
+    """
+    found: list[tuple[dict, bytes]] = [({}, b"")]
+    for file in (tree / LOCK, tree / EARLIER_LOCK):
+        with suppress(OSError, ValueError):  # a kill can leave it half written
+            text = file.read_bytes()
+            found.append((parse(text.decode(), str(file)), text))
+    return max(found, key=lambda lock: len(lock[0].get("stages") or {}))
+
+
+def keep_lock(tree: Path) -> None:
+    """Keep what ``lock_of`` finds: the next attempt begins a dvc.lock of its own, and may be stopped early."""
+    _, text = lock_of(tree)
+    if text:
+        write_bytes(tree / EARLIER_LOCK, text)
 
 
 def last_state_of(folder: Path, name: str) -> LastState | None:
