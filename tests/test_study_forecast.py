@@ -59,6 +59,18 @@ def test_what_is_known_is_shown_before_anything_is_measured(
     assert "Here, 2 at once: about 300.0 hours" in last
 
 
+def test_ctrl_c_skips_the_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(network: estimate.Network) -> estimate.Speed:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimate, "speed_of", interrupted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    forecast.show(arms_of(tmp_path), jobs=2)
+    assert capsys.readouterr().out.endswith("\nnot measured: the hours on this machine are not known\n")
+
+
 def test_arms_are_measured_once_where_their_networks_cost_the_same(tmp_path: Path) -> None:
     arms = arms_of(
         tmp_path,

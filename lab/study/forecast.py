@@ -30,9 +30,13 @@ def show(arms: list[Arm], jobs: int) -> None:
     count = f"{len(networks)} networks" if len(networks) > 1 else "1 network"
     print(f"Measuring {count} on this machine. To skip it, press Ctrl-C: nothing is lost", flush=True)
     progress = Progress("measuring the speed of this machine", len(networks), "networks")
-    for network in networks:
-        estimate.speed_of(network)
-        progress.update()
+    try:
+        for network in networks:
+            estimate.speed_of(network)
+            progress.update()
+    except KeyboardInterrupt:
+        print("\nnot measured: the hours on this machine are not known")
+        return
     hours = {arm.name: sum(estimate.seconds_of(arm)) / 3600 for arm in arms}
     rows = [["group", "arms", "images/s here", "hours an arm"]]
     groups = [arm.group for arm in arms]
