@@ -63,3 +63,9 @@ def test_a_simulated_study_tests_every_claim_about_its_architecture_that_states_
     found = claims.verdicts(verdicts.table_of(verdicts.GROUPS, 3))
     missing = found["why"].str.startswith("no arm") | found["measured"].str.contains("stated")
     assert found.loc[~missing, "claim"].nunique() == 5
+
+
+def test_one_study_a_row_fills_every_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["bench.verdicts", "--studies", "1"])
+    verdicts.main()
+    assert capsys.readouterr().out.count("\n|---") == 4
