@@ -144,6 +144,26 @@ def test_fewer_than_three_seeds_have_neither_band_nor_deviation_nor_interval(see
     assert not drawn["figure_3"].findobj(FillBetweenPolyCollection), "a band"
 
 
+def test_the_seeds_of_each_machine_are_named_and_only_those_computed_on_several_warned_of() -> None:
+    table = tidy_of(CURVES, seeds=4)
+    table.loc[table["seed"] == 3, "device"] = "another"
+    same = "none, threads 1, torch 0, float32"
+    assert report.machines(table) == [f"made up, {same}: seed 0, 1, 2", f"another, {same}: seed 3"]
+    assert "computed with the same" not in page_of(table, 16), "seeds are not compared with each other"
+    table.loc[table["arm"].isin(["resnet18-sgd-s0", "resnet18-adam-s1"]) & (table["cycle"] > 4), "device"] = "another"
+    warning = "The arms of seed 0, 1 were not all computed with the same device, which alone changes results."
+    assert warning in page_of(table, 16)
+    assert report.machines(table)[1] == f"another, {same}: seed 0, 1, 3"
+
+
+def test_another_version_of_pytorch_is_said_once() -> None:
+    table = tidy_of(CURVES)
+    table.loc[table["arm"] == "resnet18-sgd-s1", "torch"] = "1"
+    page = page_of(table, 12)
+    assert "The arms of seed 1 were computed by different versions of PyTorch. They are not compared." in page
+    assert "computed with the same" not in page
+
+
 def test_enough_seeds_have_no_warning() -> None:
     table = tidy_of(CURVES)
     texts = page_of(table, 12) + report.claims_markdown(table, claims.verdicts(table))

@@ -17,7 +17,7 @@ from lab.query.hidden import CHEATING
 from lab.report import anchors, claims, decomposition, figures, saved, style
 from lab.report.analysis import answers
 from lab.report.ceiling import split
-from lab.report.compare import differing_environments
+from lab.report.compare import ENVIRONMENT
 from lab.report.protocol import is_kept
 from lab.report.statistics import (
     FEWEST_SEEDS,
@@ -134,7 +134,7 @@ def page(
         machines=machines(tidy),
         unpaired=seeds_with_several(tidy, "first_set"),
         versions=seeds_with_several(tidy, "torch"),
-        warnings=differing_environments(dict(list(tidy.groupby("arm", sort=False)))),
+        unlike=unlike(tidy),
         figures={name: _element(svg) for name, svg in drawings.items()},
         tested=tested,
         untested=untested,
@@ -355,11 +355,27 @@ def test_table(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def machines(tidy: pd.DataFrame) -> list[str]:
-    """What the arms ran on, a line a kind of machine."""
+    """What the arms ran on, a line a kind of machine, with the seeds that it computed."""
     facts = ["device", "instructions", "threads", "torch", "precision", "compiled"]
+    lines = []
+    for values, rows in tidy.groupby(facts, sort=False, dropna=False):
+        device, instructions, threads, torch, precision, compiled = values
+        alike = (
+            f"{device}, {instructions}, threads {threads}, torch {torch}, {precision}{', compiled' if compiled else ''}"
+        )
+        lines.append(f"{alike}: seed {', '.join(map(str, sorted(rows['seed'].unique())))}")
+    return lines
+
+
+def unlike(tidy: pd.DataFrame) -> list[str]:
+    """What the arms of a seed, which are compared with each other, were not computed alike with: a line each."""
+    known = tidy.assign(**tidy[[*ENVIRONMENT]].astype(str))
+    found = {fact: seeds_with_several(known, fact) for fact in ENVIRONMENT}
     return [
-        f"{device}, {instructions}, threads {threads}, torch {torch}, {precision}{', compiled' if compiled else ''}"
-        for device, instructions, threads, torch, precision, compiled in tidy[facts].drop_duplicates().to_numpy()
+        f"The arms of seed {', '.join(map(str, seeds))} were not all computed with the same {fact}, which alone "
+        "changes results."
+        for fact, seeds in found.items()
+        if seeds and fact != "torch"  # of other versions more is said: such arms are not compared
     ]
 
 
