@@ -140,7 +140,7 @@ def test_fewer_than_three_seeds_have_neither_band_nor_deviation_nor_interval(see
     assert f"Protocol cpu_study. Lines: single runs, {said}. {chance}" in {
         " ".join(text.split()) for text in words_of(drawn["figure_3"])
     }
-    assert f"mean accuracy\n{chance}" in words_of(drawn["area"])
+    assert chance in words_of(drawn["area"])
     assert not drawn["figure_3"].findobj(FillBetweenPolyCollection), "a band"
 
 
@@ -535,9 +535,37 @@ def test_a_measure_that_the_table_lacks_is_refused() -> None:
 
 def test_the_measure_of_a_study_file_reaches_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text((ROOT / "studies/cpu/study.yaml").read_text() + "measure: macro_f1\n")
+    study.write_text((ROOT / "studies/digits/study.yaml").read_text() + "measure: macro_f1\n")
     written = []
     monkeypatch.setattr(report, "write", lambda *arguments: written.append(arguments))
-    monkeypatch.setattr(sys, "argv", ["study", "report", str(study), "--tidy", "studies/cpu/results/tidy.csv"])
+    monkeypatch.setattr(sys, "argv", ["study", "report", str(study), "--tidy", "studies/cells/results/tidy.csv"])
     command.main()
     assert written[0][-1] == "macro_f1"
+
+
+def test_a_table_from_before_a_column_was_recorded_is_read() -> None:
+    found = tidy.read(ROOT / "studies/cells/results/tidy.csv")
+    assert found[tidy.SINCE].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_no_words_are_clipped(seeds: int) -> None:
+    names = ("sgd_tuned", "sgd_tuned-random", "sgd_tuned-chosen_by_adam_tuned", "adam_tuned", "adam_then_sgd_tuned")
+    drawn = figures.all_figures(tidy_of({f"resnet18-{name}": line(0.5, 0.9) for name in names}, seeds), ANCHOR)
+    for name, figure in drawn.items():
+        figure.canvas.draw()
+        seen, whole = figure.get_tightbbox(), figure.bbox_inches
+        assert (seen.min >= whole.min).all() and (seen.max <= whole.max).all(), f"{name}: {seen} of {whole}"
+
+
+def test_panels_of_optimizers_come_in_the_papers_order_the_searched_ones_too() -> None:
+    names = ("adam_then_sgd_tuned", "adam_tuned", "sgd_tuned")
+    variants = ("", "-random", "-margin", "-badge")
+    table = tidy_of({f"resnet18-{name}{variant}": line(0.5, 0.9) for name in names for variant in variants})
+    titles = [axes.get_title() for axes in figure_3(table).axes]
+    assert titles == ["ResNet-18, SGD tuned", "ResNet-18, Adam tuned", "ResNet-18, Adam then SGD tuned"]
+
+
+def test_label_efficiency_is_drawn_in_points_for_each_thousand_labels() -> None:
+    drawn = figures.all_figures(tidy_of({"resnet18-sgd": line(0.5, 0.95)}), ANCHOR)["label_efficiency"]
+    assert drawn.axes[0].lines[0].get_ydata() == pytest.approx([5] * 9)

@@ -71,9 +71,13 @@ def set_theme(font_scale: float = 1) -> None:
 
 
 def show_budget(axes: plt.Axes, labels: pd.Series) -> None:
-    """Mark the numbers of labels on the horizontal axis, the last among them."""
-    ticks = np.unique(labels)
-    axes.set_xticks(ticks[:: -len(ticks) // MOST_TICKS])
+    """Mark numbers of labels on the horizontal axis, the last among them, no closer than they can be read."""
+    last, *others = np.unique(labels)[::-1]
+    ticks = [last]
+    for count in others:
+        if ticks[-1] - count >= (last - others[-1]) / (MOST_TICKS - 1):
+            ticks.append(count)
+    axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 

@@ -65,7 +65,7 @@ class Chart(NamedTuple):
 TEST_ACCURACY, RANKS = "test accuracy", "Predicted against true loss, on the test images"
 CHARTS = {
     "figure_3": Chart("Accuracy against budget", TEST_ACCURACY, ACCURACY),
-    "label_efficiency": Chart("Label efficiency", "accuracy gained per label", "label_efficiency"),
+    "label_efficiency": Chart("Label efficiency", "points gained per 1,000 labels", "points_gained", is_share=False),
     "accuracy_vs_image_passes": Chart(
         "Accuracy against compute", TEST_ACCURACY, ACCURACY, "image_passes", "images trained on, so far"
     ),
@@ -192,7 +192,9 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
     figure.suptitle("Area under the budget curve: a dot for each seed, a bar for their mean")
     axes.set_ylabel("")
     is_enough = runs.groupby("group")["seed"].nunique().min() >= FEWEST_SEEDS
-    axes.set_xlabel("mean accuracy" if is_enough else f"mean accuracy\n{TOO_FEW}")
+    axes.set_xlabel("mean accuracy")
+    if not is_enough:
+        figure.supxlabel(TOO_FEW, size="small", color="0.4")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.margins(0.06)
@@ -286,11 +288,13 @@ def win_matrix(tidy: pd.DataFrame) -> Figure | None:
 
 
 def _with_costs(tidy: pd.DataFrame) -> pd.DataFrame:
-    """With image_passes and seconds, each up to and with the cycle."""
+    """With image_passes and seconds, each up to and with the cycle, and points_gained for each 1,000 labels."""
     seconds, arms = tidy[SECONDS].sum(axis=1, skipna=False), tidy["arm"]
     # A cycle that was restored has no seconds: then its run has no sum.
     is_known = ~seconds.isna().groupby(arms).transform("any")
-    return with_passes(tidy).assign(seconds=seconds.groupby(arms).cumsum().where(is_known))
+    return with_passes(tidy).assign(
+        seconds=seconds.groupby(arms).cumsum().where(is_known), points_gained=100 * 1000 * tidy["label_efficiency"]
+    )
 
 
 def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
@@ -299,7 +303,7 @@ def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
         group.removeprefix(f"{arch}-{optim}").strip("-") or USUAL
         for group, arch, optim in zip(tidy["group"], tidy["arch"], tidy["optim"], strict=True)
     ]
-    first = [*style.OPTIMIZERS, USUAL]
+    first = [*style.OPTIMIZERS, *(f"{name}_tuned" for name in style.OPTIMIZERS), USUAL]
 
     def ordered(values: pd.Series) -> pd.Categorical:
         names = sorted(set(values), key=lambda name: (first.index(name) if name in first else len(first), name))
