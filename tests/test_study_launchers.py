@@ -70,6 +70,7 @@ def test_every_setting_reaches_sbatch() -> None:
         # never submitted
         (None, None, False, Status.WAITING),
         (None, LastState.ENDED, False, Status.WAITING),
+        (None, LastState.STOPPED, False, Status.WAITING),
         (None, LastState.STARTED, True, Status.RUNNING),
         (None, LastState.STARTED, False, Status.LOST),
         (None, LastState.FAILED, False, Status.FAILED),

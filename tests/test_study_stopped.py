@@ -66,7 +66,8 @@ def test_a_study_that_is_stopped_leaves_nothing_at_work_and_can_be_resumed(
             time.sleep(0.1)
     assert at_work(clone) == []
     assert names(clone) == []
-    assert "2 failed" in clone(*STATUS)
+    assert clone(*STATUS).count("stopped by a signal; run the study again to resume it") == 2
+    assert "2 waiting, 0 running, 0 done, 0 failed, 0 lost" in clone(*STATUS)
     for name in GOOD:
         # As a kill leaves them while DVC writes.
         (clone.folder / f".dvc/tmp/study/toy/{name}/.dvc/tmp/rwlock").write_text('{"data/labe')

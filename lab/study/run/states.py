@@ -79,7 +79,8 @@ def _state(name: str, folder: Path, jobs: dict[str, Job | None]) -> ArmState:
     if job and job.state not in NODE_LOST:
         return ArmState(Status.FAILED, f"job {job.number} is {job.state}: {folders.reason(folder, name)}")
     if last == LastState.STOPPED:
-        return ArmState(Status.FAILED, f"stopped by a signal; {RESUME}")
+        # Whoever watches an array would wait for what is waiting.
+        return ArmState(Status.FAILED if name in jobs else Status.WAITING, f"stopped by a signal; {RESUME}")
     if last == LastState.FAILED:
         return ArmState(Status.FAILED, folders.reason(folder, name))
     if job or last == LastState.STARTED:
