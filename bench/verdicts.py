@@ -20,7 +20,7 @@ from lab.report.statistics import CONFIDENCE, FEWEST_SEEDS, estimate
 from lab.study.analysis import Analysis
 
 SEEDS = (FEWEST_SEEDS, 6, 8)
-# Standard deviations in the CPU study where nothing collapsed: of a run's own level, and of each cycle.
+# Standard deviations in 24 runs at protocol cpu_study, none of them collapsed: of a run's own level, and of a cycle.
 RUN, CYCLE = 0.008, 0.015
 COLLAPSE, COLLAPSES = -0.08, 0.2
 # Of paired differences: over three cycles, and in one.

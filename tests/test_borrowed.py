@@ -186,7 +186,7 @@ BAD = {
     "a parent folder": (lambda members: members.update({"../evil": b""}), "holds '../evil'"),
     "an absolute path": (lambda members: members.update({"/tmp/evil": b""}), "holds '/tmp/evil'"),
     "an arm's parent": (lambda members: members.update({"arms/../dvc.lock": b""}), "holds 'arms/../dvc.lock'"),
-    "another study": (changed("study", "studies/cpu/study.yaml"), "is a pack of studies/cpu/study.yaml"),
+    "another study": (changed("study", "studies/paper/study.yaml"), "is a pack of studies/paper/study.yaml"),
     "another commit": (changed("revision", "0" * 40), "a commit that this clone lacks"),
     "a damaged object": (damage_an_object, "its MD5 is not its name"),
     "another experiment": (take_another_commit, f"the experiment {FIRST} is no run of that arm"),
@@ -319,7 +319,7 @@ def test_minutes_that_are_over_stop_the_arms_at_work(tmp_path: Path, monkeypatch
 
 
 def test_slurm_keeps_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["studies/cpu/study.yaml", "--slurm", "studies/clusters/generic.yaml", "--minutes", "30"]
+    words = ["studies/paper/study.yaml", "--slurm", "studies/clusters/generic.yaml", "--minutes", "30"]
     monkeypatch.setattr(sys, "argv", ["study", "run", *words])
     with pytest.raises(BadInput, match="by time_limit in studies"):
         __main__.main()

@@ -6,9 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
 
 from lab.measures import by_class
-from lab.study import table
 from stages.summarise import summarise
-from tests.conftest import ROOT
 
 
 def logits_of(predicted: list[int], classes: int) -> np.ndarray:
@@ -79,8 +77,3 @@ def test_they_are_shown_of_the_last_cycle() -> None:
     summary, curve = summarise([*rows, {**rows[0], "cycle": 1, "labels": 20, "macro_f1": 0.75}], 0.9)
     assert [summary[name] for name in by_class.NAMES] == [0.25, 0.75, 0.25]
     assert curve["macro_f1"].tolist() == [0.25, 0.75]
-
-
-def test_tables_from_before_they_were_measured_are_read() -> None:
-    found = table.read(ROOT / "studies/cpu/results/tidy.csv")
-    assert found[list(by_class.NAMES)].isna().all(axis=None)

@@ -201,8 +201,8 @@ def test_a_study_names_a_search_that_has_results(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(ROOT)
     path = tmp_path / "study.yaml"
     values = {"protocol": "demo", "dataset": "digits", "seeds": [0], "arms": {"optim": ["sgd"]}}
-    path.write_text(yaml.safe_dump(values | {"search": "studies/cpu/study.yaml"}))
-    with pytest.raises(BadInput, match=r"search = 'studies/cpu/study.yaml': must be the file of a search"):
+    path.write_text(yaml.safe_dump(values | {"search": "studies/digits/study.yaml"}))
+    with pytest.raises(BadInput, match=r"search = 'studies/digits/study.yaml': must be the file of a search"):
         plan.read(path, PARAMS)
     file = written(tmp_path)
     path.write_text(yaml.safe_dump(values | {"search": f"{file}"}))

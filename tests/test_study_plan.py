@@ -28,7 +28,7 @@ def arms_of(tmp_path: Path, **study: object) -> list[plan.Arm]:
     ("name", "arms", "first"),
     [
         ("paper", 180, "resnet18-sgd-s0"),
-        ("cpu", 24, "cpu_study-resnet18-sgd-s0"),
+        ("answer", 42, "two_cores-resnet18-sgd_tuned-s1"),
         ("digits", 12, "demo-resnet18-sgd-s1"),
     ],
 )
@@ -180,7 +180,7 @@ def test_only_arms_that_repeat_another_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "study", ["'studies/cpu/study.yaml'), text", "'studies/cpu/search.yaml'), text, optimizers=False"]
+    "study", ["'studies/paper/study.yaml'), text", "'studies/answer/search.yaml'), text, optimizers=False"]
 )
 def test_a_study_is_read_without_pytorch(study: str) -> None:
     code = "import sys; from pathlib import Path; from lab.study import plan; text = Path('params.yaml').read_text(); "

@@ -170,7 +170,7 @@ def test_sign_flips_of_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("deviation", "seeds"),
-    # SGD − Adam of the CPU study: in the last cycle, and over the last three
+    # of differences in one cycle, and of their means over three
     [(0.035702, [102, 27, 14]), (0.005350, [5, 3, 3])],
 )
 def test_seeds_to_find_a_difference(deviation: float, seeds: list[int]) -> None:

@@ -41,7 +41,7 @@ def main() -> None:
 
     def add(name: str, run: Callable[[Namespace], None], does: str) -> ArgumentParser:
         command = commands.add_parser(name, help=does)
-        command.add_argument("study", type=Path, help="a study file, as studies/cpu/study.yaml, or a search's")
+        command.add_argument("study", type=Path, help="a study file, as studies/digits/study.yaml, or a search's")
         command.set_defaults(run=run)
         return command
 

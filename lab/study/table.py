@@ -20,15 +20,14 @@ from lab.study.arms import Arm
 from lab.study.experiments import git
 from stages.summarise import CONFUSION, CURVE
 
-JUDGED = [*by_class.NAMES, "accuracy_by_class", "agreement", "judged_images"]
 # nan in tables that were written before
-SINCE = [*JUDGED, "class_names", "compile_seconds", "last_set"]
+SINCE = ["compile_seconds", "last_set"]
 # What a reader of the table may rely on.
 COLUMNS = [
     *("arm", "group", "arch", "optim", "strategy", "protocol", "dataset", "settings", "seed", "cycle", "labels"),
     "departures",
     *("accuracy", "training_accuracy", "label_efficiency", "loss_spearman", "loss_pair_accuracy"),
-    *(*JUDGED, "class_names"),
+    *(*by_class.NAMES, "accuracy_by_class", "agreement", "judged_images", "class_names"),
     *("training_images", "parameters", "flops", "acquired_classes"),
     *(*SECONDS, "compile_seconds", "images_per_second", "peak_memory_mb"),
     *("target_accuracy", "first_set", "last_set"),
@@ -127,7 +126,6 @@ def _rows(arm: Arm, commit: str) -> pd.DataFrame:
             **chosen,
             # Of the study: a crossed arm may train under another one.
             seed=arm.seed,
-            **{name: curve.get(name, float("nan")) for name in ("training_accuracy", *JUDGED)},
             departures="; ".join(departures(params)),
             settings=_settings_of(arm),
             target_accuracy=params["protocols"][params["protocol"]]["target_accuracy"],
