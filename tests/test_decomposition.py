@@ -79,7 +79,9 @@ def test_a_seed_that_one_of_four_arms_lacks_counts_in_none() -> None:
     tidy = planted()
     tidy = tidy[tidy["arm"] != f"{AB}-s2"]
     assert set(effects(tidy).xs("learning", level="effect")["seeds"]) == {4}
-    assert set(effects(tidy).xs("gap", level="effect")["seeds"]) == {5}
+    assert set(effects(tidy).xs("gap", level="effect")["seeds"]) == {4}, "else the parts would not add up to it"
+    table = effects(tidy)["mean"].unstack()
+    np.testing.assert_allclose(table["learning"] + table["choosing"], table["gap"], atol=1e-12)
 
 
 def test_the_matrix_has_who_was_trained_in_rows() -> None:
@@ -95,10 +97,12 @@ def test_pairs_are_those_that_were_crossed_both_ways() -> None:
     tidy = planted()
     assert decomposition.pairs(tidy) == [(A, B)]
     assert decomposition.pairs(tidy[tidy["group"] != AB]) == []
+    one_each = (tidy["group"] == AB) == (tidy["seed"] == 1)
+    assert decomposition.pairs(tidy[one_each]) == [], "no seed has all four"
     optims = ["adam", "sgd", "adamw"]
     crossings = [f"resnet18-{one}-chosen_by_{two}" for one in optims for two in optims if one != two]
     names = [*(f"resnet18-{optim}" for optim in optims), *crossings]
-    tidy = pd.DataFrame({"group": names})
+    tidy = pd.DataFrame({"group": names, "seed": 0})
     assert decomposition.pairs(tidy) == [(A, B), (A, "resnet18-adamw"), (B, "resnet18-adamw")]
     assert interaction(A, B) == {A: 1, BA: -1, AB: -1, B: 1}
 

@@ -167,7 +167,7 @@ def test_the_picture_has_a_row_for_each_question() -> None:
     assert [dot.get_marker() for dot in dots] == ["o", "o", "s"]
     assert [dot.get_markerfacecolor() for dot in dots] == ["black", "white", "white"]
     said = [text.get_text() for text in axes.texts]
-    assert said == [Outcome.DIFFERENCE, "not finished", table["outcome"][2]]
+    assert said == ["a difference, above zero", "not finished", table["outcome"][2]]
     assert said[2] == Outcome.UNDECIDED
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a question"] * 3
 

@@ -7,6 +7,7 @@ import pandas as pd
 from lab.report import decomposition
 from lab.report.statistics import (
     CONFIDENCE,
+    FEWEST_SEEDS,
     Estimate,
     Measure,
     area,
@@ -19,7 +20,7 @@ from lab.report.statistics import (
     seeds_to_find,
     sign_flip,
 )
-from lab.report.style import words
+from lab.report.style import seeds, words
 from lab.study.analysis import Analysis, Question
 
 WEIGHTS = {
@@ -55,6 +56,15 @@ def answers(tidy: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def answer(question: pd.Series) -> str:
+    """The answer to a question, a row of ``answers``, in words."""
+    if question["seeds"] < FEWEST_SEEDS:
+        return f"not tested: {seeds(question['seeds'])}" if question["seeds"] else "not finished"
+    if question["outcome"] in (Outcome.DIFFERENCE, Outcome.SMALL):
+        return f"{question['outcome']}, {'above' if question['mean'] > 0 else 'below'} zero"
+    return str(question["outcome"])
 
 
 def _of_rank(tidy: pd.DataFrame, runs: pd.DataFrame, questions: list[Question], margin: float) -> pd.DataFrame:

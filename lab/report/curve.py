@@ -72,10 +72,10 @@ def set_theme(font_scale: float = 1) -> None:
 
 def show_budget(axes: plt.Axes, labels: pd.Series) -> None:
     """Mark numbers of labels on the horizontal axis, the last among them, no closer than they can be read."""
-    last, *others = np.unique(labels)[::-1]
-    ticks = [last]
-    for count in others:
-        if ticks[-1] - count >= (last - others[-1]) / (MOST_TICKS - 1):
+    apart = np.ptp(labels) / (MOST_TICKS - 1)
+    ticks: list[float] = []
+    for count in np.unique(labels)[::-1]:
+        if not ticks or ticks[-1] - count >= apart:
             ticks.append(count)
     axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -54,14 +54,21 @@ EFFECTS: dict[str, Callable[[str, str], Weights]] = {
 
 
 def pairs(tidy: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of groups of which each was trained on the other's choices."""
+    """Pairs of groups of which each was trained on the other's choices, with one seed at least."""
     groups = list(tidy["group"].unique())
     return [
         (one, two)
         for number, one in enumerate(groups)
         for two in groups[number + 1 :]
-        if CROSSED not in one + two and {crossed(one, two), crossed(two, one)} <= set(groups)
+        if CROSSED not in one + two and len(whole(tidy, one, two))
     ]
+
+
+def whole(tidy: pd.DataFrame, one: str, two: str) -> pd.DataFrame:
+    """The rows of the seeds that have all four arms of a pair: over other seeds the parts would not add up."""
+    four = [one, two, crossed(one, two), crossed(two, one)]
+    counts = tidy[tidy["group"].isin(four)].groupby("seed")["group"].nunique()
+    return tidy[tidy["seed"].isin(counts.index[counts == len(four)])]
 
 
 def matrix(tidy: pd.DataFrame, groups: Sequence[str], measure: Measure = area) -> pd.DataFrame:
@@ -79,8 +86,9 @@ def effects(tidy: pd.DataFrame, one: str, two: str) -> pd.DataFrame:
     """The gap between two groups taken apart, at each budget and over the area; effects whose arms the table has.
 
     Returns:
-        columns labels (None for the area), effect, and those of an Estimate, paired by seed.
+        columns labels (None for the area), effect, and those of an Estimate, paired by seed, of whole seeds.
     """
+    tidy = whole(tidy, one, two)
     runs = runs_of(tidy)
     found = {name: weights(one, two) for name, weights in EFFECTS.items()}
     found = {name: weights for name, weights in found.items() if set(weights) <= set(tidy["group"])}

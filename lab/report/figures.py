@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, PercentF
 
 from lab.process.costs import SECONDS
 from lab.report import decomposition, style
-from lab.report.analysis import Outcome
+from lab.report.analysis import Outcome, answer
 from lab.report.ceiling import split
 from lab.report.curve import BUDGET_LABEL, DASHES, REFERENCE, Look, draw_lines, label_ends, set_theme, show_budget
 from lab.report.protocol import is_kept
@@ -213,8 +213,7 @@ def classes(tidy: pd.DataFrame) -> Figure | None:
     if not counts:
         return None
     shares = pd.DataFrame({group: count / max(count.sum(), 1) for group, count in counts.items()}).T
-    if tidy["class_names"].notna().all():
-        shares = shares.rename(columns=dict(enumerate(json.loads(tidy["class_names"].iloc[0]))))
+    shares.columns = json.loads(tidy["class_names"].iloc[0])
     balanced = 1 / shares.shape[1]
     title = f"Classes of the acquired images (balanced: {balanced:.0%})"
     return _matrix({"": shares}, "class", title, cmap="vlag", center=balanced, vmin=0, vmax=2 * balanced)
@@ -226,8 +225,8 @@ def learning_and_choosing(tidy: pd.DataFrame) -> Figure | None:
     if not pairs:
         return None
     figure, grid = _grid(len(pairs), min(len(pairs), MOST_COLUMNS))
-    for axes, (one, two) in zip(grid, pairs, strict=True):
-        table = decomposition.effects(tidy, one, two).dropna(subset="labels")
+    tables = [decomposition.effects(tidy, one, two).dropna(subset="labels") for one, two in pairs]
+    for axes, (one, two), table in zip(grid, pairs, tables, strict=True):
         axes.axhline(0, color="black", linewidth=1)
         for effect, look in PARTS.items():
             rows = table[table["effect"] == effect].astype({"low": float, "high": float})
@@ -237,10 +236,11 @@ def learning_and_choosing(tidy: pd.DataFrame) -> Figure | None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:+.3g}" if share else "0"))
         show_budget(axes, table["labels"])
     grid[0].legend(frameon=False)
-    figure.suptitle("What the first learns and chooses better than the second")
-    is_enough = runs_of(tidy).index.get_level_values("seed").nunique() >= FEWEST_SEEDS
-    drawn = "Means, 95 % intervals" if is_enough else "Means"
-    note = f"{drawn}. Gap = learning (the same labelled sets) + choosing (the same optimizer)."
+    figure.suptitle("The gap between two arms, split into learning and choosing")
+    count = min(table["seeds"].max() for table in tables)
+    spread = ", 95 % intervals." if count >= FEWEST_SEEDS else f". {TOO_FEW}"
+    parts = "Gap = learning (the same labelled sets) + choosing (the same optimizer)."
+    note = f"Means of {style.seeds(count)}{spread} {parts}"
     figure.supxlabel(fill(note, int(14 * figure.get_figwidth())), size="small", color="0.4")
     return figure
 
@@ -261,15 +261,14 @@ def questions(found: pd.DataFrame, margin: float) -> Figure:
         face = "black" if question["outcome"] in (Outcome.DIFFERENCE, Outcome.SMALL) else "white"
         axes.plot([low, high], [place, place], color="black", linewidth=1.2)
         axes.plot(mean, place, marker, color="black", markerfacecolor=face, markersize=7)
-        answer = question["outcome"] if question["seeds"] else "not finished"
-        axes.text(1.02, place, answer, transform=axes.get_yaxis_transform(), va="center", size="small")
+        axes.text(1.02, place, answer(question), transform=axes.get_yaxis_transform(), va="center", size="small")
     axes.set_yticks(range(len(found)), [fill(name, 40) for name in found["name"]])
     axes.set(ylim=(len(found) - 0.5, -0.5), xlabel="points")
     axes.grid(visible=False, axis="y")
     figure.suptitle("The questions stated beforehand")
     note = (
         "Means over seeds, 95 % intervals. Circles: primary questions. Squares: secondary ones. Filled: a difference, "
-        f"corrected for all questions of the rank. Grey: within ±{100 * margin:g} points."
+        f"corrected over all of its kind. Grey: within ±{100 * margin:g} points of zero."
     )
     figure.supxlabel(fill(note, int(14 * figure.get_figwidth())), size="small", color="0.4")
     return figure
@@ -303,10 +302,11 @@ def _in_order(tidy: pd.DataFrame) -> pd.DataFrame:
         group.removeprefix(f"{arch}-{optim}").strip("-") or USUAL
         for group, arch, optim in zip(tidy["group"], tidy["arch"], tidy["optim"], strict=True)
     ]
-    first = [*style.OPTIMIZERS, *(f"{name}_tuned" for name in style.OPTIMIZERS), USUAL]
+    first = [*style.OPTIMIZERS, USUAL]
 
     def ordered(values: pd.Series) -> pd.Categorical:
-        names = sorted(set(values), key=lambda name: (first.index(name) if name in first else len(first), name))
+        plain = {name: name.removesuffix("_tuned") for name in values}
+        names = sorted(plain, key=lambda name: (first.index(plain[name]) if plain[name] in first else len(first), name))
         return pd.Categorical(values, names)
 
     tidy = tidy.assign(variant=beside)

@@ -15,7 +15,7 @@ from lab.data.files import replaced, write_text
 from lab.process.costs import SECONDS
 from lab.query.hidden import CHEATING
 from lab.report import anchors, claims, decomposition, figures, saved, style
-from lab.report.analysis import answers
+from lab.report.analysis import answer, answers
 from lab.report.ceiling import split
 from lab.report.compare import ENVIRONMENT
 from lab.report.protocol import is_kept
@@ -42,7 +42,6 @@ TOO_FEW = (
 AREA = "area"
 MOST_ROWS = 12  # of a table of pairs that is not folded
 NOT_ASKED = "not asked beforehand"
-NOT_YET = "no figure: its arms are not finished"
 
 
 class Stated(NamedTuple):
@@ -70,12 +69,8 @@ def write(
         overlaps: what crossed arms acquired in common, of ``lab.study.overlap``.
         account: what settings were searched, of ``lab.study.choice``.
         measure: what arms are compared by, a column of the table. The paper's claims stay about accuracy.
-
-    Raises:
-        BadInput: the table lacks the measure.
     """
     curves, _ = split(tidy)
-    judged_by(curves, measure)  # refused, if at all, before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     verdicts = claims.verdicts(curves)
     if stated:
@@ -228,8 +223,7 @@ def departures(tidy: pd.DataFrame) -> str:
 def answer_table(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """The answers to the questions of a study as text."""
     outcomes = [
-        f"{row['outcome'] if row['seeds'] else NOT_YET}"
-        + (f": {_to_decide(margin, row['needed'], row['hours'])}" if pd.notna(row["needed"]) else "")
+        answer(row) + (f": {_to_decide(margin, row['needed'], row['hours'])}" if pd.notna(row["needed"]) else "")
         for _, row in found.iterrows()
     ]
     shown = found[["p", "p_flip", "p_holm", "p_within"]].astype(float).map("{:.3g}".format).replace("nan", "–")
@@ -249,6 +243,7 @@ def answer_table(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 def crossed_tables(tidy: pd.DataFrame, one: str, two: str, overlaps: pd.DataFrame | None = None) -> dict[str, str]:
     """What two arms learn and choose: the gap taken apart, the matrices at each budget, and what they acquired."""
+    tidy = decomposition.whole(tidy, one, two)
     table = decomposition.effects(tidy, one, two)
     table["points"] = [interval(row) for _, row in table.iterrows()]
     table["labels"] = [AREA if pd.isna(count) else f"{count:,.0f}" for count in table["labels"]]
@@ -368,15 +363,16 @@ def machines(tidy: pd.DataFrame) -> list[str]:
 
 
 def unlike(tidy: pd.DataFrame) -> list[str]:
-    """What the arms of a seed, which are compared with each other, were not computed alike with: a line each."""
-    known = tidy.assign(**tidy[[*ENVIRONMENT]].astype(str))
-    found = {fact: seeds_with_several(known, fact) for fact in ENVIRONMENT}
-    return [
-        f"The arms of seed {', '.join(map(str, seeds))} were not all computed with the same {fact}, which alone "
-        "changes results."
-        for fact, seeds in found.items()
-        if seeds and fact != "torch"  # of other versions more is said: such arms are not compared
-    ]
+    """What the arms of a seed, which are compared with each other, were not computed alike with: a line each.
+
+    But for PyTorch: arms of different versions are not compared, which the page says.
+    """
+    lines = []
+    for fact in set(ENVIRONMENT) - {"torch"}:
+        if seeds := seeds_with_several(tidy, fact):
+            which = f"The arms of seed {', '.join(map(str, seeds))}"
+            lines.append(f"{which} were not all computed with the same {fact}, which alone changes results.")
+    return sorted(lines)
 
 
 def _spread(mean: pd.Series, deviation: pd.Series) -> list[str]:
