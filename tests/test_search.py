@@ -237,6 +237,15 @@ def test_the_report_has_every_setting_and_a_picture(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "search.csv")) == 72
 
 
+def test_the_picture_names_the_chosen_settings() -> None:
+    trials = table({("sgd", 0.03, 0.005, 20): 0.9})
+    is_sgd, is_adam = trials["optim"] == "sgd", trials["optim"] == "adam"
+    of_sgd = is_sgd & (trials["lr"] == 0.03) & (trials["weight_decay"] == 0.005)
+    of_adam = is_adam & (trials["lr"] == 0.0003) & (trials["weight_decay"] == 0)
+    note = report.draw(trials.assign(chosen=of_sgd | of_adam)).get_supxlabel()
+    assert note == "Rings: the chosen settings, SGD 0.03 with a decay of 0.005, Adam 0.0003 with a decay of 0."
+
+
 def test_a_search_is_reported_as_one_whatever_its_file_is_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,9 @@ def draw(trials: pd.DataFrame) -> Figure:
         axes.plot(chosen.index, chosen, "o", **ring)
         missing = part.loc[part["accuracy"].isna(), "lr"].unique()
         axes.plot(missing, [0.04] * len(missing), "kx", transform=axes.get_xaxis_transform())
-    note = "Rings: the chosen settings."
+    best = trials[trials["chosen"]].drop_duplicates("optim")
+    chosen = [f"{words(row.optim)} {row.lr:g} with a decay of {row.weight_decay:g}" for row in best.itertuples()]
+    note = f"Rings: the chosen settings, {', '.join(chosen)}."
     if trials["accuracy"].isna().any():
         note += " ×: a trial with this rate diverged, or is not finished."
     grid.figure.supxlabel(note, size="small", color="0.4", y=-0.02)
