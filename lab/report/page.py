@@ -162,15 +162,19 @@ def claims_markdown(tidy: pd.DataFrame, verdicts: pd.DataFrame) -> str:
     seeds = tidy.groupby("group")["seed"].nunique().min()
     lines = [
         f"Protocol `{tidy['protocol'].iloc[0]}`, {tidy['labels'].min():,} to {tidy['labels'].max():,} labels, "
-        f"{style.seeds(seeds)} or more an arm; {scale}. Points of accuracy with 95 % intervals (Student's t, paired by "
-        "seed). A claim is supported where all its inequalities are clear, contradicted where the opposite of any is; "
-        "p is corrected for the claims that were tested (Holm).",
+        f"{style.seeds(seeds)} or more an arm; {scale}.",
         "",
         *([f"**{TOO_FEW}**", ""] if seeds < FEWEST_SEEDS else []),
     ]
     tested, untested = _claims(verdicts)
     if tested:
-        lines += ["| claim (section of the paper) | measured | verdict |", "|---|---|---|"]
+        lines += [
+            "Points of accuracy with 95 % intervals (Student's t, paired by seed). A claim is supported where all its "
+            "inequalities are clear, contradicted where the opposite of any is; p is corrected for the tested claims "
+            "(Holm).",
+            "",
+            *("| claim (section of the paper) | measured | verdict |", "|---|---|---|"),
+        ]
     for claim in tested:
         text = f"**{claim['claim']}** ({claim['source']}): “{claim['sentence']}”"
         verdict = "<br>".join([f"**{claim['verdict']}**", *claim["notes"]])
