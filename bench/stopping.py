@@ -35,13 +35,14 @@ def stops(tidy: pd.DataFrame) -> Iterator[dict[str, str]]:
     """
     for group, curves in _curves(tidy):
         for rule in RULES:
+            is_recorded = all(curve[rule.needs].notna().any() for curve in curves)
             found = [(curve.set_index("labels")["accuracy"], rule.stops_at(curve)) for curve in curves]
             # One at the last budget stops nothing.
             stopped = [(accuracy, labels) for accuracy, labels in found if labels not in (None, accuracy.index[-1])]
             yield {
                 "group": group,
                 "rule": rule.name,
-                "stopped": f"{len(stopped)} of {len(curves)}",
+                "stopped": f"{len(stopped)} of {len(curves)}" if is_recorded else "not recorded",
                 "labels saved": _range([accuracy.index[-1] - labels for accuracy, labels in stopped], ",.0f"),
                 "points lost": _range([100 * (accuracy.iloc[-1] - accuracy[labels]) for accuracy, labels in stopped]),
             }

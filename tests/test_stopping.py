@@ -312,6 +312,11 @@ def test_the_table_counts_what_a_stop_loses() -> None:
     }
 
 
+def test_a_table_says_what_was_not_recorded() -> None:
+    tidy = tidy_of({"resnet18-sgd": [0.8] * 10}).assign(agreement=NAN, judged_images=NAN)
+    assert [row["stopped"] for row in bench.stops(tidy)] == ["not recorded", "not recorded", "3 of 3"]
+
+
 def test_a_rule_that_holds_after_the_last_cycle_stops_nothing() -> None:
     tidy = tidy_of({"resnet18-sgd": [0.8] * 10})
     agreement = dict(zip(range(10), [0.5] * 7 + [1.0] * 3, strict=True))

@@ -526,6 +526,13 @@ def test_arms_are_compared_by_the_measure_that_the_study_names() -> None:
     assert rows["ResNet-18 Adam"] in by_measure
 
 
+def test_a_measure_that_the_table_lacks_is_refused() -> None:
+    table = tidy_of(CURVES)
+    table.loc[0, "macro_f1"] = None
+    with pytest.raises(BadInput, match=r"measure = 'macro_f1': not in the table of "):
+        statistics.judged_by(table, "macro_f1")
+
+
 def test_the_measure_of_a_study_file_reaches_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tmp_path / "study.yaml"
     study.write_text((ROOT / "studies/digits/study.yaml").read_text() + "measure: macro_f1\n")

@@ -152,9 +152,10 @@ def _gain(curve: pd.DataFrame) -> float:
 
 
 class Rule(NamedTuple):
-    """A rule for stopping. holds: whether the curve, as far as it goes, satisfies it."""
+    """A rule for stopping. holds: whether the curve, as far as it goes, satisfies it. needs: the column it reads."""
 
     name: str
+    needs: str
     holds: Callable[[pd.DataFrame], bool]
 
     def stops_at(self, curve: pd.DataFrame) -> int | None:
@@ -164,7 +165,7 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("agreement", agrees),
-    Rule("slope", is_flat),
-    Rule("forecast", forecasts_little),
+    Rule("agreement", "agreement", agrees),
+    Rule("slope", "judged_images", is_flat),
+    Rule("forecast", "accuracy", forecasts_little),
 )

@@ -69,8 +69,12 @@ def write(
         overlaps: what crossed arms acquired in common, of ``lab.study.overlap``.
         account: what settings were searched, of ``lab.study.choice``.
         measure: what arms are compared by, a column of the table. The paper's claims stay about accuracy.
+
+    Raises:
+        BadInput: the table lacks the measure.
     """
     curves, _ = split(tidy)
+    judged_by(curves, measure)  # refused, if at all, before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     verdicts = claims.verdicts(curves)
     if stated:

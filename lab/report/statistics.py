@@ -11,6 +11,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from lab.errors import BadInput
 from lab.measures.budget import area_under_budget_curve, labels_to_reach
 from lab.process.costs import SECONDS
 
@@ -160,7 +161,14 @@ def seeds_with_several(tidy: pd.DataFrame, column: str) -> list[int]:
 
 
 def judged_by(tidy: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The table with another measure in the place of accuracy, so that all that compares accuracies compares it."""
+    """The table with another measure in the place of accuracy, so that all that compares accuracies compares it.
+
+    Raises:
+        BadInput: cycles lack it.
+    """
+    if tidy[measure].isna().any():
+        missing = ", ".join(tidy.loc[tidy[measure].isna(), "arm"].unique()[:3])
+        raise BadInput(f"measure = {measure!r}: not in the table of {missing}; remove it, or run these arms again")
     return tidy.assign(accuracy=tidy[measure])
 
 
