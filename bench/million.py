@@ -21,13 +21,13 @@ from lab.query.selection import top_k, unlabelled
 from lab.training import device as devices
 from lab.training.learner import Shape, build
 
+IMAGES = 1_000_000
 LABELLED = 1_000
 PART = 10_000
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=8, help="channels of ResNet-18's first stage")
     options = parser.parse_args()
 
@@ -37,7 +37,7 @@ def main() -> None:
     model = build(Shape("resnet18", options.width, 128), Statistics(half, half, [""] * 10), device).for_scoring()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pool.npy"
-        write_pool(path, options.images)
+        write_pool(path, IMAGES)
         pool = np.load(path, mmap_mode="r")
         before = memory.peak_resident_mb()
         candidates = unlabelled(len(pool), np.arange(LABELLED))
@@ -52,7 +52,7 @@ def main() -> None:
         "Scoring a pool from disk",
         pd.DataFrame(
             {
-                "images": [f"{options.images:,}"],
+                "images": [f"{IMAGES:,}"],
                 "on disk, MB": [f"{pool.nbytes / 1e6:,.0f}"],
                 "peak resident before, MB": [f"{before:,.0f}"],
                 "peak resident, MB": [f"{memory.peak_resident_mb():,.0f}"],

@@ -18,20 +18,19 @@ import torch
 
 from bench import machine
 from lab.process import ending
+from lab.process.costs import SECONDS
 
-PARTS = {"training_seconds": "training", "evaluation_seconds": "evaluation", "query_seconds": "query"}
+PROTOCOL = "cpu"
 STARTS = re.compile("Running stage '([a-z_]+)")
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--protocol", default="cpu")
-    protocol = parser.parse_args().protocol
+    ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", clone], check=True)
         params = clone / "params.yaml"
-        params.write_text(re.sub("^protocol:.*", f"protocol: {protocol}", params.read_text(), flags=re.MULTILINE))
+        params.write_text(re.sub("^protocol:.*", f"protocol: {PROTOCOL}", params.read_text(), flags=re.MULTILINE))
         stages, seconds = measure(clone)
     wall = sum(stages.values())
     stages["cycle"] -= sum(seconds.values())
@@ -43,7 +42,7 @@ def main() -> None:
     }
     machine.publish(
         "overhead",
-        f"Where the time of a run goes, protocol {protocol}",
+        f"Where the time of a run goes, protocol {PROTOCOL}",
         pd.DataFrame(
             {
                 "part": rows.keys(),
@@ -64,7 +63,9 @@ def measure(clone: Path) -> tuple[dict[str, float], dict[str, float]]:
     # Runs that were committed have rows there.
     earlier = len(pd.read_csv(costs))
     stages = _run(clone)
-    return stages, pd.read_csv(costs)[list(PARTS)].iloc[earlier:].sum().set_axis(PARTS.values()).to_dict()
+    return stages, pd.read_csv(costs)[SECONDS].iloc[earlier:].sum().rename(
+        lambda name: name.removesuffix("_seconds")
+    ).to_dict()
 
 
 def _run(clone: Path) -> dict[str, float]:

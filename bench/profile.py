@@ -14,33 +14,21 @@ from time import perf_counter
 from torch.profiler import ProfilerActivity, profile
 
 from bench import machine
-from lab.host import Host
-from lab.params import read
-from lab.process import ending, memory
+from lab.process import ending, memory, variables
+from lab.process.costs import SECONDS
+from lab.process.stage import StageHost
 from lab.training import device as devices
 from stages import cycle
 
-PARTS = ("training_seconds", "evaluation_seconds", "query_seconds")
 OPERATORS = 15
-
-
-class Costs(Host):
-    """Keeps what the cycle says that it cost."""
-
-    def __init__(self) -> None:
-        self.costs: dict[str, float] = {}
-
-    def record(self, **costs: float) -> None:
-        self.costs |= costs
 
 
 def main() -> None:
     parser = ArgumentParser(description="Where the seconds of a cycle go.")
     parser.add_argument("--protocol", default="cpu")
-    parser.add_argument("--dataset", default=read(Path("params.yaml"))["dataset"])
     parser.add_argument("--epochs", type=int, default=5, help="of its one cycle; with demo 3 or more")
     arguments = parser.parse_args()
-    settings = [f"protocol={arguments.protocol}", f"dataset={arguments.dataset}", "cycles=[[0,1]]"]
+    settings = [f"protocol={arguments.protocol}", "cycles=[[0,1]]"]
     settings.append(f"protocols.{arguments.protocol}.training.epochs={arguments.epochs}")
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
@@ -54,14 +42,14 @@ def main() -> None:
 
 def _profile() -> None:
     memory.keep_freed()
-    device, host = devices.choose(), Costs()
+    device, host = devices.choose(), StageHost(variables.scratch_folder())
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     begun = perf_counter()
     with profile(activities=activities) as profiler:
         cycle.main(host, "0")
         machine.synchronise(device)
     wall = perf_counter() - begun
-    seconds = {name.removesuffix("_seconds"): host.costs[name] for name in PARTS}
+    seconds = {name.removesuffix("_seconds"): host.costs[name] for name in SECONDS}
     print(f"\n{machine.heading(device)}; the first cycle alone, of few epochs\n")
     for name, part in {**seconds, "everything else": wall - sum(seconds.values())}.items():
         print(f"{name:16} {part:8.1f} s  {part / wall:5.1%}")

@@ -32,6 +32,7 @@ PROTOCOL, CYCLES = "cpu_study", 3
 ARMS = {"optim": ["sgd", "adam"], "strategy": ["loss_prediction", "random"]}
 SEEDS = [0, 1, 2]
 COUNT = len(SEEDS) * len(ARMS["optim"]) * len(ARMS["strategy"])
+USUAL_ARMS = 2  # that are measured
 ANOTHER = "--one-usual-arm"
 
 
@@ -82,7 +83,6 @@ def measured(command: list[str], folder: Path | None = None) -> tuple[float, flo
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--usual", type=int, default=2, help="arms of the usual way that are measured")
     parser.add_argument(ANOTHER, type=int, help="run one arm of the usual way with this seed, and nothing else")
     options = parser.parse_args()
     if options.one_usual_arm is not None:
@@ -97,7 +97,7 @@ def main() -> None:
         study = {"protocol": PROTOCOL, "dataset": "cifar10", "seeds": SEEDS, "cycles": CYCLES, "arms": ARMS}
         file.write_text(json.dumps(study))  # JSON is YAML
         ours, our_mb = measured([sys.executable, "-m", "lab.study", "run", "studies/bench/study.yaml"], clone)
-    arms = [measured([sys.executable, "-m", "bench.studies", ANOTHER, str(seed)]) for seed in range(options.usual)]
+    arms = [measured([sys.executable, "-m", "bench.studies", ANOTHER, str(seed)]) for seed in range(USUAL_ARMS)]
     usual = float(np.mean([seconds for seconds, _ in arms]))
     hourly = {"usual": 3600 / usual, "ours": COUNT * 3600 / ours}
     table = pd.DataFrame(
@@ -115,7 +115,7 @@ def main() -> None:
         [
             f"{machine.heading(devices.choose())}; load at the end {machine.load()}.",
             f"Protocol {PROTOCOL}, {CYCLES} cycles. Ours: all {COUNT} arms, data and DVC's work included, "
-            f"{ours / 60:.1f} minutes. The usual script: {options.usual} arms of {usual / 60:.1f} minutes.",
+            f"{ours / 60:.1f} minutes. The usual script: {USUAL_ARMS} arms of {usual / 60:.1f} minutes.",
             "Memory is the most that the machine used beyond what it did before. The usual script tests after every "
             "epoch, ours after the last.",
         ],

@@ -111,6 +111,7 @@ TRICKS = [
     ),
     Trick("batch norms folded", "scoring", _unfolded, applies=lambda precision, kind: precision == torch.float32),
 ]
+ARCH = "resnet18"
 # The paper's width as fast as it goes, and a small network as in studies on a CPU.
 RUNS = [(64, "bfloat16"), (16, "float32")]
 SECONDS = 3  # of the side without it, a turn
@@ -124,10 +125,7 @@ def work(pipe: Connection, do_without: Callable[[], None] | None, job: speed.Job
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", default="resnet18")
-    options = parser.parse_args()
-
+    ArgumentParser(description=__doc__).parse_args()
     machine.cifar()
     device = devices.choose()
     is_compiled = devices.can_compile(device)
@@ -135,7 +133,7 @@ def main() -> None:
     for width, wanted in RUNS:
         precision = devices.precision_of(wanted, device)
         name = f"width {width}, {devices.name_of(precision, device)}"
-        job = speed.Job("", options.arch, width, precision, is_compiled)
+        job = speed.Job("", ARCH, width, precision, is_compiled)
         columns[name] = [gain(trick, job, device) for trick in TRICKS]
         print(name, columns[name], flush=True)
     machine.publish(
@@ -143,7 +141,7 @@ def main() -> None:
         "What each way to be faster gains",
         pd.DataFrame({"trick": [trick.name for trick in TRICKS], "task": [trick.task for trick in TRICKS], **columns}),
         [
-            f"{machine.heading(device)}; {options.arch}, batches of {speed.BATCH_SIZE}.",
+            f"{machine.heading(device)}; {ARCH}, batches of {speed.BATCH_SIZE}.",
             f"Images a second with it over those without it, all else as it is: median of {speed.TURNS} neighbouring "
             f"turns of about {SECONDS} seconds, and range. – where it does nothing.",
         ],

@@ -282,37 +282,61 @@ def test_a_restart_that_is_stopped_early_forgets_no_cycle(tmp_path: Path, monkey
         assert pack.cycles_in(folders.lock_of(tmp_path)[0]) == 2
 
 
-def test_minutes_that_are_over_stop_the_arms_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def prepared_for_local_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Arm:
+    """An arm, and a folder in which it can be started by a ``processes.start`` of one's own."""
+    monkeypatch.chdir(folder)
     folders.of(Path(STUDY)).mkdir(parents=True)
+    monkeypatch.setattr(Interruption, "listen", lambda self: self)
+    monkeypatch.setattr(local, "gpus", lambda: [])
+    settings = {"dataset": "d", "validation": 0, "cold_start_seed": 0, "cold_start_strategy": "random"}
+    return Arm("arm", "arm", 0, {}, {"protocol": "p", "protocols": {"p": {"cold_start": 1}}, **settings})
+
+
+def ended(status: int) -> subprocess.Popen:
+    process = subprocess.Popen(["sh", "-c", f"exit {status:d}"], start_new_session=True)
+    process.wait()
+    return process
+
+
+def test_minutes_that_are_over_as_the_last_arm_ends_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, started = prepared_for_local_runs(tmp_path, monkeypatch), []
+    monkeypatch.setattr(processes, "start", lambda *_, **__: started.append(ended(0)) or started[-1])
+    monkeypatch.setattr(local.time, "sleep", lambda _: None)
+    monkeypatch.setattr(local.time, "monotonic", lambda: float(len(started)))
+    # The first prepares what arms share.
+    assert local.run(Path(STUDY), [arm], "0" * 40, 1, lambda _: None, ends=2.0) == {}
+    assert len(started) == 2
+
+
+def test_an_arm_that_could_not_be_prepared_is_shown_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm, shown = prepared_for_local_runs(tmp_path, monkeypatch), []
+    other = arm._replace(name="other", params=arm.params | {"cold_start_seed": 1})
+
+    def start(_study: object, name: str, *_: object, **__: object) -> subprocess.Popen:
+        return ended(name == "other")
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(local.time, "sleep", lambda _: None)
+    failed = local.run(Path(STUDY), [arm, other], "0" * 40, 1, shown.append)
+    assert [*failed] == ["other"]
+    assert shown
+    assert all([*state.failed] == ["other"] for state in shown), "not as waiting"
+
+
+def test_minutes_that_are_over_stop_the_arms_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
     def start(*_: object, **__: object) -> subprocess.Popen:
         started.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
         return started[-1]
 
+    arm = prepared_for_local_runs(tmp_path, monkeypatch)
     monkeypatch.setattr(processes, "start", start)
-    monkeypatch.setattr(Interruption, "listen", lambda self: self)
-    monkeypatch.setattr(local, "gpus", lambda: [])
     # The clock says that the time is over as soon as an arm is at work.
     monkeypatch.setattr(local.time, "sleep", lambda _: None)
     monkeypatch.setattr(local.time, "monotonic", lambda: float(len(started)))
-    (arm,) = [
-        pack.Arm(
-            "arm",
-            "arm",
-            0,
-            {},
-            {
-                "protocol": "p",
-                "dataset": "d",
-                "validation": 0,
-                "cold_start_seed": 0,
-                "cold_start_strategy": "random",
-                "protocols": {"p": {"cold_start": 1}},
-            },
-        )
-    ]
     with pytest.raises(local.TimeOver):
         local.run(Path(STUDY), [arm], "0" * 40, 1, lambda _: None, ends=1.0)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
@@ -323,6 +347,12 @@ def test_slurm_keeps_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["study", "run", *words])
     with pytest.raises(BadInput, match="by time_limit in studies"):
         __main__.main()
+
+
+def test_a_study_outside_the_repository_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"^/elsewhere/study\.yaml: is not in .*: other clones would not find it"):
+        pack.write(Path("/elsewhere/study.yaml"), [], "0" * 40, Path("out.tar.xz"))
 
 
 def test_a_pack_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

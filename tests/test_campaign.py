@@ -353,6 +353,13 @@ def test_bad_answers_are_refused_as_a_whole(campaign: Path, row: str, why: str) 
     assert not path_of("0").exists()
 
 
+def test_a_table_in_another_encoding_is_named(campaign: Path) -> None:
+    command("ask")
+    TABLE.write_bytes(TABLE.read_bytes() + "é".encode("latin1"))
+    with pytest.raises(BadInput, match=r"labels\.csv, line \d+: byte 0xe9 is not UTF-8; save the file as UTF-8"):
+        command()
+
+
 def test_a_table_without_its_columns_is_refused(campaign: Path) -> None:
     write_text(Path("x.csv"), "name,label\na,1\n")
     with pytest.raises(BadInput, match=r"x\.csv, line 1: no column 'image'; it must have image and label, with commas"):

@@ -11,6 +11,7 @@ import yaml
 from lab.errors import BadInput
 from lab.study import __main__ as commands
 from lab.study import experiments, plan, table
+from lab.study.analysis import crossed
 from tests.conftest import ROOT, Clone
 
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -35,6 +36,19 @@ def test_every_ordered_pair_of_optimizers_is_an_arm(tmp_path: Path) -> None:
     assert (arm.chosen_by, arm.group) == ("demo-resnet18-sgd-s7", "resnet18-adam-chosen_by_sgd")
     assert (arm.params["optim"], arm.params["strategy"], arm.params["seed"]) == ("adam", "replay", 7)
     assert not any("replay.sets" in option for option in arm.options), "known once the other is finished"
+
+
+def test_names_of_optimizers_can_have_dashes_and_share_words(tmp_path: Path) -> None:
+    params = yaml.safe_load(PARAMS)
+    params["optimizers"]["sgd-hot"] = params["optimizers"]["sgd"] | {"lr": 0.2}
+    names = {"optim": ["sgd", "sgd-hot"]}
+    path = tmp_path / "study.yaml"
+    text = {"protocol": "demo", "dataset": "digits", "seeds": [7], "crossed": ["optim"], "arms": names}
+    path.write_text(yaml.safe_dump(text))
+    groups = [arm.group for arm in plan.read(path, yaml.safe_dump(params))]
+    one, two = groups[:2]
+    assert (one, two) == ("resnet18-sgd", "resnet18-sgd_hot")
+    assert set(groups[2:]) == {crossed(one, two), crossed(two, one)}
 
 
 def test_an_arm_stands_directly_behind_those_that_it_replays(tmp_path: Path) -> None:

@@ -296,6 +296,14 @@ def test_tune_writes_what_it_chose_into_params(
     assert ("| – |" in (folder / "search/search.md").read_text()) == bool(failed)
 
 
+def test_tune_says_where_no_setting_of_an_optimizer_was_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = {arm.name: "training diverged" for arm in plan.read(written(folder), PARAMS) if "-sgd-" in arm.name}
+    monkeypatch.setattr(study, "_run_arms", lambda arguments: failed)
+    with pytest.raises(BadInput, match=r"grid\.sgd: a trial of every setting diverged, so none is chosen"):
+        tuned(folder, INTERIOR, failed)
+    assert (folder / PARAMS_FILE).read_text() == PARAMS
+
+
 def test_tune_keeps_params_where_a_best_lies_at_an_edge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "_run_arms", lambda arguments: {})
     with pytest.raises(BadInput, match=r"grid.sgd.lr = \[0.01, 0.03, 0.1\]: 0.1 is best; add larger values"):

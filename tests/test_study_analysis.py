@@ -137,6 +137,38 @@ def test_the_correction_is_over_the_rank_and_counts_what_has_no_figure() -> None
     assert table["seeds"].tolist() == [6, 0, 0, 6]
 
 
+def test_a_question_is_about_the_budgets_that_its_groups_have() -> None:
+    tidy = differing(0.03, 0.005)
+    more = (
+        tidy_of({"resnet18-rmsprop": line(0.1, 0.2)}, seeds=6)
+        .query("cycle < 2")
+        .assign(labels=lambda t: t.labels + 500)
+    )
+    question = analysis_of([asked(labels=[1000, 3000])])
+    (row,) = answers(pd.concat([tidy, more]), question).itertuples()
+    (alone,) = answers(tidy, question).itertuples()
+    assert (row.mean, row.seeds) == (alone.mean, 6)
+    # Without the first budget, which the other one has: what both have counts.
+    less = tidy[(tidy["group"] == ADAM) | (tidy["labels"] > 1000)]
+    (row,) = answers(less, question).itertuples()
+    (common,) = answers(tidy, analysis_of([asked(labels=[2000, 3000])])).itertuples()
+    assert row.mean == common.mean
+
+
+def test_a_question_about_another_budget_than_that_of_the_first_arm_is_taken(tmp_path: Path) -> None:
+    arms = [{"optim": ["rmsprop"]}, {"optim": ["sgd", "adam"], "protocols.demo.cold_start": [30]}]
+
+    def read(labels: list[int]) -> list[plan.Arm]:
+        stated = {"equivalence": 0.01, "primary": [{**QUESTION, "labels": labels}]}
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump({**STUDY, "arms": arms, "analysis": stated}, sort_keys=False))
+        return plan.read(path, PARAMS)
+
+    assert len(read([30, 30])) == 3
+    with pytest.raises(BadInput, match="no cycle has so many; choose from 30, 70"):
+        read([20, 20])
+
+
 def test_learning_and_choosing_can_be_asked() -> None:
     questions = [{"name": kind, kind: [ADAM, SGD], "labels": [2000, 10_000]} for kind in ("learning", "choosing")]
     table = answers(planted(), analysis_of(questions)).set_index("name")

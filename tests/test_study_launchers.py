@@ -216,6 +216,17 @@ def test_slurm_that_does_not_answer_loses_no_arm(
         slurm.jobs_of(tmp_path, "0" * 40)
 
 
+def test_what_arms_share_is_prepared_by_one_that_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    submitted = []
+    monkeypatch.setattr(slurm, "_submit", lambda *arguments: submitted.append(arguments[1]) or "1")
+    arms = [SimpleNamespace(name=name, prefix="the same", chosen_by=None) for name in ("finished", "second", "third")]
+    slurm.submit(Path("studies/toy/study.yaml"), arms, arms[1:], "0" * 40, SimpleNamespace(arms_at_once=2))
+    assert submitted == [[["second"]], [["second"], ["third"]]]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -230,6 +241,17 @@ def test_a_login_node_does_not_wait_for_pytorch(command: list[str]) -> None:
     loaded = printed.splitlines()[-1].split()
     assert "lab.study.plan" in loaded
     assert not {"torch", "pandas", "seaborn"} & set(loaded)
+
+
+def test_a_study_is_found_by_its_whole_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = []
+    monkeypatch.setattr(__main__, "_status", lambda arguments: found.append(arguments.study))
+    # Git knows the files of a commit by their paths within the repository.
+    for name in ("studies/toy/study.yaml", f"{tmp_path}/studies/toy/study.yaml", "/elsewhere/study.yaml"):
+        monkeypatch.setattr(sys, "argv", ["study", "status", name])
+        __main__.main()
+    assert found == [*[Path("studies/toy/study.yaml")] * 2, Path("/elsewhere/study.yaml")]
 
 
 def test_a_study_outside_the_repository_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,12 @@ def test_no_words_are_clipped_where_classes_are_few() -> None:
         assert not text.get_text() or (box.x0 >= 0 and box.x1 <= drawn.bbox.x1), text.get_text()
 
 
+def test_classes_that_people_were_asked_for_are_not_drawn() -> None:
+    table = tidy_of({"resnet18-sgd": line(0.5, 0.9)})
+    assert "classes" in figures.all_figures(table, ANCHOR)
+    assert "classes" not in figures.all_figures(table.assign(acquired_classes=None), ANCHOR)
+
+
 def test_arms_that_look_at_hidden_labels_are_named() -> None:
     table = tidy_of(CURVES)
     said = ", so nobody can do as they\ndo: "

@@ -17,6 +17,7 @@ from lab.data import answers, history
 from lab.data.answered import AUDIT
 from lab.data.answers import NO_CLASS
 from lab.data.files import write_bytes
+from lab.data.images.lines import lines_of
 from lab.errors import BadInput, nearest
 from lab.params import PARAMS_FILE
 from lab.process import ending
@@ -85,7 +86,7 @@ def _show(campaign: Campaign, url: str | None = None) -> None:
 
 def _is_current(batch: Batch, table: Path) -> bool:
     """Whether the folder of a batch has a table of all images that wait."""
-    rows = csv.DictReader(table.read_text().splitlines()) if table.exists() else []
+    rows = csv.DictReader(lines_of(table)) if table.exists() else []
     return {one.image for one in batch.waiting} <= {row.get("image") for row in rows}
 
 

@@ -1,5 +1,6 @@
 """The answers to what a study asked beforehand."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import pandas as pd
@@ -70,7 +71,8 @@ def answer(question: pd.Series) -> str:
 def _of_rank(tidy: pd.DataFrame, runs: pd.DataFrame, questions: list[Question], margin: float) -> pd.DataFrame:
     rows = []
     for question in questions:
-        weights, (measure, when) = WEIGHTS[question.kind](*question.groups), _measure(question, runs.columns)
+        weights = WEIGHTS[question.kind](*question.groups)
+        measure, when = _measure(question, _common(runs, weights))
         values = contrast(runs, weights, measure)
         found = estimate(values) if len(values) else Estimate(float("nan"), 0)
         text = f"{words(question.groups[0])} − {words(question.groups[1])}, {when}"
@@ -105,6 +107,12 @@ def _of_rank(tidy: pd.DataFrame, runs: pd.DataFrame, questions: list[Question], 
     ]
     table["hours"] = ((table["needed"] - table["seeds"]).clip(lower=0) * table["hours"]).where(is_open)
     return table
+
+
+def _common(runs: pd.DataFrame, groups: Iterable[str]) -> pd.Index:
+    """The numbers of labels that all these groups have: other arms of a study can have other budgets."""
+    own = runs[runs.index.isin(list(groups), level="group")]
+    return runs.columns[own.notna().groupby("group").any().all()]
 
 
 def _measure(question: Question, labels: pd.Index) -> tuple[Measure, str]:

@@ -205,7 +205,7 @@ def areas(tidy: pd.DataFrame) -> Figure | None:
 def classes(tidy: pd.DataFrame) -> Figure | None:
     """Share of each class among the images acquired after the cold start and trained on; the mean over seeds."""
     # The last cycle queries too, for a cycle that is not run.
-    used = tidy[tidy["cycle"] < tidy.groupby("arm")["cycle"].transform("max")]
+    used = tidy[tidy["cycle"] < tidy.groupby("arm")["cycle"].transform("max")].dropna(subset="acquired_classes")
     counts = {
         words(group): np.sum([json.loads(row) for row in runs["acquired_classes"]], axis=0)
         for group, runs in used.groupby("group", sort=False)

@@ -41,7 +41,7 @@ def main() -> None:
 
     def add(name: str, run: Callable[[Namespace], None], does: str) -> ArgumentParser:
         command = commands.add_parser(name, help=does)
-        command.add_argument("study", type=Path, help="a study file, as studies/digits/study.yaml, or a search's")
+        command.add_argument("study", type=_study, help="a study file, as studies/digits/study.yaml, or a search's")
         command.set_defaults(run=run)
         return command
 
@@ -343,6 +343,12 @@ def _print_job(study: Path, arms: list[plan.Arm], settings: cluster.Settings) ->
     print(shlex.join(slurm.command(settings, name, folder, len(arms), "PREPARING")))
     print("with this script:")
     print(slurm.script(settings, folder / "submissions" / f"{name}.json"), end="")
+
+
+def _study(text: str) -> Path:
+    """A study file as every clone of the repository names it, where it is one of the repository's."""
+    path, here = Path(text).resolve(), Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else Path(text)
 
 
 def _points(text: str) -> float:

@@ -15,6 +15,7 @@
 Nothing here needs more than pydantic: a study is checked on a cluster's login node.
 """
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,31 +76,32 @@ class Analysis(Block):
     primary: Annotated[list[Question], Field(min_length=1)]
     secondary: Annotated[list[Question], Field(default_factory=list)]
 
-    def faults(self, groups: list[str], labels: list[int]) -> list[str]:
+    def faults(self, labels: dict[str, list[int]]) -> list[str]:
         """What the arms of the study cannot answer, a line each.
 
         Args:
-            groups: the names of its arms without seed.
-            labels: of its cycles.
+            labels: the name of each arm without its seed → labels of its cycles.
         """
         found = []
         for rank in ("primary", "secondary"):
             for question in getattr(self, rank):
                 one, two = question.groups
-                low, high = question.labels or (min(labels), max(labels))
                 key = f"analysis.{rank}: {question.name}: "
                 needed = [one, two]
                 if question.kind != "difference":
                     needed += [crossed(one, two), crossed(two, one)]
                 found += [
-                    f"{key}{question.kind} needs {name}: choose from {', '.join(groups)}"
+                    f"{key}{question.kind} needs {name}: choose from {', '.join(labels)}"
                     for name in needed
-                    if name not in groups
+                    if name not in labels
                 ]
                 if one == two:
                     found.append(f"{key}{question.kind} = {question.groups}: a group is not compared with itself")
-                if not any(low <= count <= high for count in labels):
-                    numbers = ", ".join(map(str, labels))
+                # Arms can have other budgets than those that they are compared with.
+                common = sorted(set.intersection(*(set(labels.get(name, [])) for name in needed)))
+                low, high = question.labels or (0, inf)
+                if labels.keys() >= {*needed} and not any(low <= count <= high for count in common):
+                    numbers = ", ".join(map(str, common))
                     found.append(f"{key}labels = {question.labels}: no cycle has so many; choose from {numbers}")
         return found
 

@@ -46,9 +46,12 @@ def check_edges(table: pd.DataFrame) -> None:
     """Refuse a best setting at the edge of its grid: beyond it may lie a better one.
 
     Raises:
-        BadInput: the message says which way to widen the grid.
+        BadInput: the message says which way to widen the grid; or an optimizer has no best setting.
     """
     scores, faults = scores_of(table), []
+    for optim, found in scores.groupby("optim", sort=False):
+        if found["score"].isna().all():
+            raise BadInput(f"grid.{optim}: a trial of every setting diverged, so none is chosen; add smaller rates")
     for _, row in best_of(table).iterrows():
         faults += _at_edge(row, scores[scores["optim"] == row["optim"]])
     if faults:

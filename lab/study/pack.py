@@ -50,9 +50,10 @@ def write(study: Path, arms: list[Arm], revision: str, out: Path) -> str:
     """Write what is finished of a study. Returns what that is, in a line.
 
     Raises:
-        BadInput: there is nothing, or it is too large; the message names what is large.
+        BadInput: there is nothing, or it is too large; the message names what is large; or the study's file is not in
+            the repository.
     """
-    cache = cache_of(Path.cwd())
+    name, cache = name_of(study), cache_of(Path.cwd())
     begun = {item.commit: item.revision for item in experiments.experiments_of(arms)}
     commits = experiments.finished(arms, revision)
     members: list[Member] = []
@@ -77,7 +78,7 @@ def write(study: Path, arms: list[Arm], revision: str, out: Path) -> str:
     if commits:
         refs = [found["ref"] for found in about.values() if found["ref"]]
         members.append(Member(BUNDLE, _bundle(refs, [begun[commit] for commit in commits.values()]), "commits"))
-    size = _write(out, members, {"study": _name_of(study), "revision": revision, "arms": about})
+    size = _write(out, members, {"study": name, "revision": revision, "arms": about})
     rest = len(about) - len(commits)
     return (
         f"{out}: {len(commits)} finished arms and {cycles} cycles of {rest} others, {size / 1e6:.2g} MB; elsewhere: "
@@ -85,9 +86,16 @@ def write(study: Path, arms: list[Arm], revision: str, out: Path) -> str:
     )
 
 
-def _name_of(study: Path) -> str:
-    """A study as every clone of the repository names it."""
-    return study.resolve().relative_to(Path.cwd().resolve()).as_posix()
+def name_of(study: Path) -> str:
+    """A study as every clone of the repository names it.
+
+    Raises:
+        BadInput: its file is not in the repository.
+    """
+    path, here = study.resolve(), Path.cwd().resolve()
+    if not path.is_relative_to(here):
+        raise BadInput(f"{study}: is not in {here}: other clones would not find it; move it there, and commit it")
+    return path.relative_to(here).as_posix()
 
 
 def cycles_in(lock: dict) -> int:

@@ -128,8 +128,7 @@ def _without_faults(path: Path, arms: list[Arm], has_optimizers: bool, analysis:
     names = [arm.name for arm in arms]
     faults += [f"{name}: {names.count(name)} arms have this name" for name in names if names.count(name) > 1]
     if analysis and not faults:
-        groups = [arm.group for arm in arms if not arm.group.endswith(ALL_LABELS)]
-        faults += analysis.faults(list(dict.fromkeys(groups)), arms[0].labels)
+        faults += analysis.faults({arm.group: arm.labels for arm in arms if not arm.group.endswith(ALL_LABELS)})
     if faults := faults or list(_repeated(arms)):
         raise _refusal(path, dict.fromkeys(faults))
     return arms
@@ -188,7 +187,8 @@ def _arm(path: Path, study: _StudyFile, values: dict[str, object], seed: int, ba
         settings["cycles"] = pairs(study.cycles)
     if study.allow_oracle:
         settings["allow_oracle"] = True
-    said = [str(values.get(key, base.get(key))) for key in ALWAYS]
+    # Without dashes in them: dashes part the words of a name.
+    said = [_plain(str(values.get(key, base.get(key)))) for key in ALWAYS]
     strategy = values.get("strategy", base.get("strategy"))
     if strategy != USUAL_STRATEGY:
         said.append(str(strategy))

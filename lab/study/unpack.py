@@ -18,7 +18,7 @@ from lab.process.schema import Block
 from lab.study import experiments
 from lab.study.arms import Arm
 from lab.study.experiments import git
-from lab.study.pack import ABOUT, BUNDLE, cycles_in
+from lab.study.pack import ABOUT, BUNDLE, cycles_in, name_of
 from lab.study.run import arm as run_arm
 from lab.study.run import folders
 from lab.study.run.folders import LOCK
@@ -63,7 +63,7 @@ def read(file: Path, study: Path, arms: list[Arm]) -> Pack:
     """
     pack = _read(file)
     about, by_name = pack.about, {arm.name: arm for arm in arms}
-    if about.study != (name := study.resolve().relative_to(Path.cwd().resolve()).as_posix()):
+    if about.study != (name := name_of(study)):
         raise BadInput(f"{file}: is a pack of {about.study}, and not of {name}")
     for name, found in about.arms.items():
         if name not in by_name or found.options != by_name[name].options:

@@ -44,12 +44,13 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGTERM, _stop_group)
     arm = arms[arguments.name]
-    first = next(name for name, other in arms.items() if other.prefix == arm.prefix)
+    peers = [other for other in arms.values() if other.prefix == arm.prefix]
+    done = experiments.finished(peers, arguments.revision)
+    first = next((other.name for other in peers if other.name not in done), arm.name)
     if arm.chosen_by:
-        source = experiments.finished([arms[arm.chosen_by]], arguments.revision)
-        if not source:
+        if arm.chosen_by not in done:
             raise BadInput(f"{arm.name} replays {arm.chosen_by}, which is not finished; run the study again")
-        arm = arm.replaying(experiments.replay_of(source[arm.chosen_by]))
+        arm = arm.replaying(experiments.replay_of(done[arm.chosen_by]))
     run(arm, first, arguments.revision, arguments.folder, arguments.prefix)
 
 
@@ -57,7 +58,7 @@ def run(arm: plan.Arm, first: str, revision: str, folder: Path, is_prefix: bool 
     """Run an arm and push its experiment to the current repository.
 
     Args:
-        first: the first arm with the same data and first labelled set, whose clone computed them.
+        first: the first unfinished arm with the same data and first labelled set, whose clone computed them.
         folder: the study's folder.
         is_prefix: end after the cold start; the arm later goes on in the same clone.
 

@@ -73,11 +73,11 @@ def run(
     first = list({arm.prefix: arm for arm in reversed(arms)}.values())
     if arms:
         print(f"preparing what arms share: data and first labelled sets, {len(first)} in all", flush=True)
-    reasons = _run_all(study, first, revision, 1, lambda state: None, interruption, ends, "--prefix").failed
+    reasons = _run_all(study, first, revision, 1, lambda state: None, interruption, ends, {}, "--prefix").failed
     reasons = {arm.prefix: reasons[arm.name] for arm in first if arm.name in reasons}
     failed = {arm.name: reasons[arm.prefix] for arm in arms if arm.prefix in reasons}
     rest = [arm for arm in arms if arm.name not in failed]
-    return failed | _run_all(study, rest, revision, jobs, show, interruption, ends).failed
+    return _run_all(study, rest, revision, jobs, show, interruption, ends, failed).failed
 
 
 def _run_all(
@@ -88,16 +88,15 @@ def _run_all(
     show: Callable[[Snapshot], None],
     interruption: Interruption,
     ends: float,
+    failed: dict[str, str],
     *options: str,
 ) -> Snapshot:
     folder = folders.of(study)
-    waiting, state = list(arms), Snapshot([], [], {})
+    waiting, state = list(arms), Snapshot([], [], failed)
     running: list[_Running] = []
     try:
         while waiting or running:
             interruption.check("finished arms are kept, running ones saved checkpoints; run the study again to resume")
-            if time.monotonic() >= ends:
-                raise TimeOver
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
                 if item.process.returncode == 0:
@@ -107,6 +106,8 @@ def _run_all(
             for arm in [arm for arm in waiting if arm.chosen_by in state.failed]:
                 waiting.remove(arm)
                 state.failed[arm.name] = f"it replays {arm.chosen_by}, which failed"
+            if time.monotonic() >= ends and (waiting or running):
+                raise TimeOver
             unfinished = {arm.name for arm in [*waiting, *(item.arm for item in running)]}
             ready = [arm for arm in waiting if arm.chosen_by not in unfinished]
             while ready and len(running) < jobs:

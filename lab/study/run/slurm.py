@@ -80,7 +80,8 @@ def submit(study: Path, arms: list[Arm], missing: list[Arm], revision: str, sett
     """
     folder = folders.of(study)
     needed = {arm.prefix for arm in missing if not folders.prefix_mark(folder, arm.prefix, revision).exists()}
-    first = {arm.prefix: arm.name for arm in reversed(arms) if arm.prefix in needed}
+    # Not a finished arm, which would compute nothing.
+    first = {arm.prefix: arm.name for arm in reversed(missing) if arm.prefix in needed}
     dependency = None
     if first:
         # In one job, one by one: at the same moment they would collide in the cache.
