@@ -26,8 +26,7 @@ EXPERIMENTS, RUNS, FILES, FILE_SIZE, LARGE = 10_000, 1_000, 10_000, 3_072, 2**30
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        _call("git init --quiet . && dvc init --quiet && echo {} > params.yaml && git add --all")
-        _call("git -c user.name=bench -c user.email=bench@example.org commit --quiet -m start")
+        begin()
         rows = [*_references(), *_run_cache(), *_hashing()]
     machine.publish(
         "scale",
@@ -40,11 +39,22 @@ def main() -> None:
     )
 
 
+def begin() -> None:
+    """Make the empty folder a repository."""
+    _call("git init --quiet . && dvc init --quiet && echo {} > params.yaml && echo 'stages: {}' > dvc.yaml")
+    _call("git add --all && git -c user.name=bench -c user.email=bench@example.org commit --quiet -m start")
+
+
 def _references() -> Iterator[tuple[str, str, str]]:
     commit = experiments.git("rev-parse", "HEAD")
     names = [f"arm-{number}" for number in range(EXPERIMENTS)]
-    lines = "".join(f"create {experiments.reference(name, commit)} {commit}\n" for name in names)
-    subprocess.run(["git", "update-ref", "--stdin"], input=lines, text=True, check=True)
+    # A commit of its own for each, as a run has.
+    stream = "".join(
+        f"commit {experiments.reference(name, commit)}\ncommitter bench <bench@example.org> {number} +0000\ndata 0\n"
+        f"from {commit}\n\n"
+        for number, name in enumerate(names)
+    )
+    subprocess.run(["git", "fast-import", "--quiet"], input=stream, text=True, check=True)
     arms = [Arm(name, name, 0, {}, {}) for name in names]
     yield (
         "experiments found and their params compared, as by `study status`",

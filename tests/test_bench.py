@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import baseline, machine, overhead, parity, speed, tricks
+from bench import baseline, machine, overhead, parity, scale, speed, tricks
 from bench import ours as bench_ours
 from lab.data.sets.cifar10 import VARIABLE
 from lab.model import convolution
@@ -206,6 +207,17 @@ def test_without_the_gather_batches_come_from_a_loader(folder: Path, monkeypatch
     images, labels = next(batches.epoch(0))
     assert (images.shape, images.dtype, len(labels)) == ((4, 3, 32, 32), torch.float32, 4)
     assert images.std() > 0.1
+
+
+def test_far_more_experiments_than_here_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "EXPERIMENTS", 3)
+    found = []
+    monkeypatch.setattr(scale, "_timed", lambda count, do: (f"{count}", found.append(do())))
+    with chdir(tmp_path):
+        scale.begin()
+        rows = [*scale._references()]
+    assert [count for _, count, _ in rows] == ["3", "3"]
+    assert len(set(found[0].values())) == 3, "each has a commit of its own"
 
 
 def test_the_parts_of_a_run_are_those_of_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,9 @@ def test_a_question_is_about_the_budgets_that_its_groups_have() -> None:
     (row,) = answers(less, question).itertuples()
     (common,) = answers(tidy, analysis_of([asked(labels=[2000, 3000])])).itertuples()
     assert row.mean == common.mean
+    (row,) = answers(less, analysis_of([asked(measure="area")])).itertuples()
+    (common,) = answers(tidy[tidy["labels"] > 1000], analysis_of([asked(measure="area")])).itertuples()
+    assert (row.mean, row.asked) == (common.mean, common.asked)
 
 
 def test_a_question_about_another_budget_than_that_of_the_first_arm_is_taken(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _common(runs: pd.DataFrame, groups: Iterable[str]) -> pd.Index:
 
 def _measure(question: Question, labels: pd.Index) -> tuple[Measure, str]:
     if question.labels is None:
-        return area, f"area under {labels.min():,} to {labels.max():,} labels"
+        return lambda runs: area(runs[labels]), f"area under {labels.min():,} to {labels.max():,} labels"
     low, high = question.labels
     within = [count for count in labels if low <= count <= high]
     return mean_accuracy(within), f"at {low:,} labels" if low == high else f"mean of {low:,} to {high:,} labels"
