@@ -43,7 +43,7 @@ def stops(tidy: pd.DataFrame) -> Iterator[dict[str, str]]:
                 "group": group,
                 "rule": rule.name,
                 "stopped": f"{len(stopped)} of {len(curves)}" if is_recorded else "not recorded",
-                "labels saved": _range([accuracy.index[-1] - labels for accuracy, labels in stopped], ",.0f"),
+                "labels not spent": _range([accuracy.index[-1] - labels for accuracy, labels in stopped], ",.0f"),
                 "points lost": _range([100 * (accuracy.iloc[-1] - accuracy[labels]) for accuracy, labels in stopped]),
             }
 

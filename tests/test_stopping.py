@@ -288,14 +288,14 @@ def test_the_table_of_a_study() -> None:
     tidy = tidy_of({"resnet18-sgd": [0.8] * 10, "resnet18-adam": straight(0.1, 0.9)}, spread=0)
     rows = {(row["group"], row["rule"]): row for row in bench.stops(tidy)}
     flat, rising = rows["resnet18-sgd", "forecast"], rows["resnet18-adam", "forecast"]
-    assert (flat["stopped"], flat["labels saved"], flat["points lost"]) == (
+    assert (flat["stopped"], flat["labels not spent"], flat["points lost"]) == (
         "3 of 3",
         "5,000 [5,000, 5,000]",
         "0.0 [0.0, 0.0]",
     )
-    assert rows["resnet18-sgd", "slope"]["labels saved"] == "7,000 [7,000, 7,000]"
+    assert rows["resnet18-sgd", "slope"]["labels not spent"] == "7,000 [7,000, 7,000]"
     assert rows["resnet18-sgd", "agreement"]["stopped"] == "0 of 3"
-    assert (rising["stopped"], rising["labels saved"], rising["points lost"]) == ("0 of 3", "–", "–")
+    assert (rising["stopped"], rising["labels not spent"], rising["points lost"]) == ("0 of 3", "–", "–")
 
 
 def test_the_table_counts_what_a_stop_loses() -> None:
@@ -321,4 +321,4 @@ def test_a_rule_that_holds_after_the_last_cycle_stops_nothing() -> None:
     tidy = tidy_of({"resnet18-sgd": [0.8] * 10})
     agreement = dict(zip(range(10), [0.5] * 7 + [1.0] * 3, strict=True))
     row = next(bench.stops(tidy.assign(agreement=tidy["cycle"].map(agreement))))
-    assert (row["rule"], row["stopped"], row["labels saved"]) == ("agreement", "0 of 3", "–")
+    assert (row["rule"], row["stopped"], row["labels not spent"]) == ("agreement", "0 of 3", "–")
