@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lab import params
@@ -119,6 +119,7 @@ def files(draw: st.DrawFn) -> str:
 
 @settings(max_examples=60)
 @given(files())
+@example(yaml.safe_dump({**GOOD, "\r": None}) + '"\\r": null\n')
 def test_a_generated_file_is_refused_in_one_line_a_fault_or_does_what_it_says(tmp_path: Path, text: str) -> None:
     try:
         found = read(tmp_path, text)

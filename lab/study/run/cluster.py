@@ -127,7 +127,11 @@ def read(path: Path) -> Settings:
     Raises:
         BadInput: the file is refused: one line a fault.
     """
-    values = params.read(path)
+    try:
+        values = params.read(path)
+    except BadInput as error:
+        # The key that is there twice may be one that breaks the line.
+        raise BadInput(" ".join(str(error).splitlines())) from None
     try:
         return validate(Settings, values)
     except ValueError as error:
