@@ -346,9 +346,7 @@ def _print_job(study: Path, arms: list[plan.Arm], settings: cluster.Settings) ->
 
 
 def _study(text: str) -> Path:
-    """A study file as every clone of the repository names it, where it is one of the repository's."""
-    path, here = Path(text).resolve(), Path.cwd().resolve()
-    return path.relative_to(here) if path.is_relative_to(here) else Path(text)
+    return folders.in_repository(Path(text)) or Path(text)
 
 
 def _points(text: str) -> float:

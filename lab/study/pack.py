@@ -92,10 +92,10 @@ def name_of(study: Path) -> str:
     Raises:
         BadInput: its file is not in the repository.
     """
-    path, here = study.resolve(), Path.cwd().resolve()
-    if not path.is_relative_to(here):
-        raise BadInput(f"{study}: is not in {here}: other clones would not find it; move it there, and commit it")
-    return path.relative_to(here).as_posix()
+    path = folders.in_repository(study)
+    if path is None:
+        raise BadInput(f"{study}: is not in {Path.cwd()}: other clones would not find it; move it there, and commit it")
+    return path.as_posix()
 
 
 def cycles_in(lock: dict) -> int:

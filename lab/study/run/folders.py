@@ -34,6 +34,12 @@ class LastState(StrEnum):
     ENDED = "ended"
 
 
+def in_repository(study: Path) -> Path | None:
+    """A study file as every clone of the repository names it; None outside of the repository."""
+    path, here = study.resolve(), Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else None
+
+
 def of(study: Path) -> Path:
     """The folder of a study: one that Git and DVC ignore, or the one that it links to."""
     return _link_of(study).resolve()
